@@ -413,6 +413,8 @@ class Network:
     - `other_backward` says why the backward pass of training is not that of the nodes, empty if it is. `in_training` is
       then the network that forward runs in training mode, if that is known. It is not written to files.
     - `same_paddings` are the paddings that depend on the size of the input. They are not written to files.
+    - `written_once` are the parameters that a file holds in one tensor for several layers: it does not tell whether the
+      layers share it. They are not written to files.
     - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
     - `answers_any` is true if the trace depends on its inputs alone: for another batch, for other steps and for the
       backward pass it would be the same. It is not written to files.
@@ -447,6 +449,7 @@ class Network:
     answers_any: bool = field(default=False, compare=False, repr=False, metadata=NOT_WRITTEN)
     title: str = field(default="", compare=False, repr=False, metadata=NOT_WRITTEN)
     same_paddings: tuple[SamePadding, ...] = field(default=(), compare=False, repr=False, metadata=NOT_WRITTEN)
+    written_once: frozenset[str] = field(default=frozenset(), compare=False, repr=False, metadata=NOT_WRITTEN)
 
     def __repr__(self) -> str:
         params = f"{at_least(self.parameter_count)}{count_text(self.parameters_known)}"

@@ -55,13 +55,15 @@ class Place:
     """Where a tensor's elements are: the key of their storage, the byte of the first one in it, and the strides.
 
     Strides are in elements; None is row-major order without gaps. They are those of the axes of `view`, if that is set:
-    the tensor is then that view, flattened to its own shape in row-major order.
+    the tensor is then that view, flattened to its own shape in row-major order. `blocks` are the places, in the file,
+    of equal parts of the first axis; empty if they are in their order.
     """
 
     storage: str
     offset: int
     stride: Shape | None = None
     view: Shape | None = None
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,9 @@ class TensorFile:
             if span:
                 self._fill(tensor, array.view(np.uint8).data, 0)
             strides = tuple(step * item for step in _strides(tensor))
-            return as_strided(_native(array), _view(tensor), strides, writeable=False).reshape(tensor.shape)
+            laid_out = as_strided(_native(array), _view(tensor), strides, writeable=False).reshape(tensor.shape)
+            blocks = list(_blocks(tensor))
+            return laid_out.reshape(len(blocks), -1)[blocks].reshape(tensor.shape) if blocks and span else laid_out
 
     def sample(self, tensor: StoredTensor, indices: Sequence[Shape]) -> Array:
         """The elements at a few indices. Raises CheckpointError where the file cannot be read."""
@@ -313,11 +315,19 @@ def _view(tensor: StoredTensor) -> Shape:
 
 def _offset(tensor: StoredTensor, index: Shape) -> int:
     """The place of an element among those from the first on."""
-    view = _view(tensor)
+    view, blocks = _view(tensor), _blocks(tensor)
+    if blocks:
+        rows = tensor.shape[0] // len(blocks)
+        index = (blocks[index[0] // rows] * rows + index[0] % rows, *index[1:])
     if view != tensor.shape:
         flat = sum(i * prod(tensor.shape[axis + 1 :]) for axis, i in enumerate(index))
         index = tuple(flat // prod(view[axis + 1 :]) % side for axis, side in enumerate(view))
     return sum(i * step for i, step in zip(index, _strides(tensor)))
+
+
+def _blocks(tensor: StoredTensor) -> tuple[int, ...]:
+    """The places in the file of equal parts of the first axis; empty if they are in their order."""
+    return tensor.place.blocks if tensor.place is not None else ()
 
 
 def _strides(tensor: StoredTensor) -> Shape:
@@ -329,6 +339,8 @@ def _strides(tensor: StoredTensor) -> Shape:
 
 def _is_contiguous(tensor: StoredTensor) -> bool:
     """Whether the elements follow one another in row-major order."""
+    if _blocks(tensor):
+        return False
     expected = 1
     for side, step in zip(reversed(_view(tensor)), reversed(_strides(tensor))):
         if side != 1 and step != expected:

@@ -391,6 +391,13 @@ def _framework_notes(checkpoint: Checkpoint) -> Iterator[str]:
     layout = layout_note(checkpoint.tensors)
     if layout:
         yield layout
+    whole = (tensor for tensor in checkpoint.tensors if not (tensor.place and tensor.place.blocks))
+    held = Counter(tensor.original.name for tensor in whole if tensor.original)
+    several = [(name, count) for name, count in held.items() if count > 1]
+    if several:
+        name, count = several[0]
+        more = f", and {len(several) - 1} more so" if len(several) > 1 else ""
+        yield f"{printable(name, 60)} is written once for {count} layers{more}: it is listed for each"
     if checkpoint.format in GRAPHS:
         yield f"the file has the network too: vggscope summary {printable(checkpoint.path, 200)} shows its layers"
     if checkpoint.format == "caffemodel":

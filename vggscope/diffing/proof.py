@@ -48,7 +48,8 @@ def proof(ours: Network, reference: Network) -> Proof:
     for samples in (1, SEVERAL) if _may_mix_samples(ours) or _may_mix_samples(reference) else (1,):
         left, right = _NetworkTerms(ours, samples), _NetworkTerms(reference, samples)
         pairs = [(left.places[mine], right.places[other]) for mine, other in outputs]
-        failure = _Matching(left.terms.terms, right.terms.terms).failure(pairs)
+        once = ours.written_once, reference.written_once
+        failure = _Matching(left.terms.terms, right.terms.terms, once).failure(pairs)
         if failure is not None:
             return Proof(failure)
         reasons = left.terms.reasons, right.terms.reasons
@@ -123,7 +124,12 @@ def _tensor_names(node: Node) -> list[str]:
 
 
 def may_be_equal(ours: Network, reference: Network) -> bool:
-    """Whether as many weights of each size are used, without which no proof is possible."""
+    """Whether as many weights of each size are used, without which no proof is possible.
+
+    A file that may hold one tensor for several layers does not tell how many there are.
+    """
+    if ours.written_once or reference.written_once:
+        return True
     return _sizes(ours) == _sizes(reference)
 
 
@@ -312,10 +318,18 @@ def _weights_of(step: PrimitiveStep, weights: tuple[Weight, ...]) -> tuple[Weigh
 
 
 class _Matching:
-    """The correspondence of the terms and weights of two networks, as far as it is found."""
+    """The correspondence of the terms and weights of two networks, as far as it is found.
 
-    def __init__(self, left: list[NormalTerm], right: list[NormalTerm]) -> None:
-        self.left, self.right = left, right
+    `once` are the weights of each that may be shared or not: they correspond to any.
+    """
+
+    def __init__(
+        self,
+        left: list[NormalTerm],
+        right: list[NormalTerm],
+        once: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset()),
+    ) -> None:
+        self.left, self.right, self.once = left, right, once
         self.hashes = _hashes(left), _hashes(right)
         self.reference_of: dict[str, str] = {}
         self.ours_of: dict[str, str] = {}
@@ -370,6 +384,8 @@ class _Matching:
         for mine, theirs in zip(one.weights, other.weights):
             pairs += zip(mine.names, theirs.names)
         for ours, reference in pairs:
+            if ours in self.once[0] or reference in self.once[1]:
+                continue
             if self.reference_of.setdefault(ours, reference) != reference:
                 return (
                     f"it shares {ours} with an earlier layer, the reference has {reference} there, a tensor of its own"

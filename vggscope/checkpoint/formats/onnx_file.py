@@ -22,6 +22,7 @@ from vggscope.checkpoint.formats.onnx_model import (
     names_parameter,
     read_model,
 )
+from vggscope.checkpoint.formats.onnx_recurrent import JOINED, RecurrentWeight, joined, recurrent_weights
 from vggscope.checkpoint.layouts import permute, torch_name
 from vggscope.errors import CheckpointError, printable
 from vggscope.record import record
@@ -52,13 +53,15 @@ _REMEDY = "copy or download it again"
 class _Use:
     """A place at which a node reads an initializer: the path of the node's layer, and the tensor's name in that.
 
-    `is_transposed` says whether the file has the tensor as inputs x outputs.
+    `is_transposed` says whether the file has the tensor as inputs x outputs. `part` is which part of it the tensor is,
+    for one of a recurrent layer.
     """
 
     tensor: OnnxTensor
     layer: str
     leaf: str
-    is_transposed: bool
+    is_transposed: bool = False
+    part: RecurrentWeight | None = None
 
 
 class _Graph:
@@ -66,12 +69,18 @@ class _Graph:
 
     def __init__(self, model: OnnxModel) -> None:
         self._model = model
-        self._writers = {output: node for node in model.nodes for output in node.outputs}
+        self._nodes = joined(model.nodes, model)
+        self._writers = {output: node for node in self._nodes for output in node.outputs}
         self._scopes: dict[str, str] = {}
 
     def uses(self) -> Iterator[_Use]:
         """The places at which nodes read weights, in the nodes' order."""
-        for number, node in enumerate(self._model.nodes):
+        for number, node in enumerate(self._nodes):
+            if node.op_type in JOINED.values():
+                layer = self._layer(node, number, [])
+                for part in recurrent_weights(node, self._model.initializers):
+                    yield _Use(part.tensor, layer, part.leaf, part=part)
+                continue
             leaves = _LEAVES.get(node.op_type, ()) if node.domain in STANDARD else ()
             found = {place: self._source(name) for place, name in enumerate(node.inputs[1 : len(leaves) + 1])}
             layer = self._layer(node, number, [tensor.name for tensor, _ in found.values() if tensor])
@@ -160,7 +169,7 @@ def _tensors(model: OnnxModel) -> Iterator[tuple[OnnxTensor, StoredTensor]]:
         read.add(stored.name)
         if name not in taken:
             taken.add(name)
-            made = permute(_plain(stored), "IO" if use.is_transposed else "")
+            made = _part(use.part) if use.part else permute(_plain(stored), "IO" if use.is_transposed else "")
             yield stored, replace(made, name=name)
     for stored in model.initializers.values():
         floating = stored.dtype.startswith(("float", "bfloat", "complex"))
@@ -171,6 +180,29 @@ def _tensors(model: OnnxModel) -> Iterator[tuple[OnnxTensor, StoredTensor]]:
 def _plain(stored: OnnxTensor) -> StoredTensor:
     original = Original(stored.name, stored.shape)
     return StoredTensor(stored.name, stored.shape, stored.dtype, Place(stored.name, 0), original)
+
+
+def _part(part: RecurrentWeight) -> StoredTensor:
+    """A weight of a recurrent layer, with its gates in torch's order."""
+    plain = _plain(part.tensor)
+    place = Place(part.tensor.name, part.start * ELEMENT_BYTES.get(part.tensor.dtype, 1), blocks=part.gates)
+    return replace(plain, shape=part.shape, place=place)
+
+
+def file_name(tensor: StoredTensor) -> str:
+    """What names a tensor in the file: its name there, and which part it is if that tensor has several weights.
+
+    >>> file_name(StoredTensor("fc.weight", (2, 3), "float32", original=Original("val_3", (3, 2), "IO")))
+    'val_3'
+    """
+    name = tensor.original.name if tensor.original else tensor.name
+    is_part = tensor.place is not None and bool(tensor.place.blocks)
+    return part_name(name, tensor.name.rpartition(".")[2]) if is_part else name
+
+
+def part_name(tensor: str, leaf: str) -> str:
+    """What names a part of a tensor in the file: `val_41, weight_ih_l0`."""
+    return f"{tensor}, {leaf}"
 
 
 def _extent(stored: OnnxTensor) -> Extent | None:

@@ -218,6 +218,7 @@ class OnnxModel:
     values: Mapping[str, ValueInfo]
     functions: Mapping[tuple[str, str], OnnxFunction]
     inner_locations: frozenset[str] = frozenset()
+    _known: dict[str, tuple[int | float | bool, ...] | None] = field(default_factory=dict, compare=False)
 
     def numbers(self, tensor: OnnxTensor) -> tuple[int | float | bool, ...] | None:
         """The values of a small tensor; None for those that are many, elsewhere, or of a type without a format."""
@@ -225,10 +226,13 @@ class OnnxModel:
         if tensor.data is None or count > MOST_VALUES:
             return None if count or tensor.location else ()
         key, span = tensor.data
-        try:
-            return _numbers(self.file, key, span, tensor.dtype, count)
-        except struct.error:
-            return None
+        place = f"{key} {span.start} {span.length} {tensor.dtype} {count}"
+        if place not in self._known:  # kept: they are asked for again when the file is closed
+            try:
+                self._known[place] = _numbers(self.file, key, span, tensor.dtype, count)
+            except struct.error:
+                self._known[place] = None
+        return self._known[place]
 
 
 def read_model(file: BoundedFile) -> OnnxModel:

@@ -15,6 +15,7 @@ from itertools import starmap
 from math import prod
 from typing import Any
 
+from vggscope.checkpoint.formats.onnx_file import part_name
 from vggscope.checkpoint.formats.onnx_model import (
     MOST_NODES,
     STANDARD,
@@ -25,8 +26,9 @@ from vggscope.checkpoint.formats.onnx_model import (
     ValueInfo,
     names_parameter,
 )
+from vggscope.checkpoint.formats.onnx_recurrent import JOINED, joined
 from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, is_made_up, is_number, layers
+from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, is_made_up, is_number, layers, torch_recurrent
 from vggscope.foreign.onnx.patterns import OnnxPattern, OnnxPatterns
 from vggscope.foreign.onnx.values import Number, OnnxCall, OnnxValue, evaluate
 from vggscope.graph import (
@@ -90,10 +92,14 @@ _VARIADIC = frozenset({"Sum", "Max", "Min"})
 
 @record
 class GivenInput:
-    """The shape of an input with its batch axis, as the caller gives it; without a name it is the next input's."""
+    """The shape of an input with its batch axis, as the caller gives it; without a name it is the next input's.
+
+    `whole` is the shape if the axis of the batch was among the sizes given, where that is not known; else empty.
+    """
 
     shape: Shape
     name: str = ""
+    whole: Shape = ()
 
 
 @record
@@ -124,19 +130,21 @@ def translated(
     `given` are the sizes of inputs whose axes the file leaves open. Raises CheckpointError, without the path, for a
     graph that is none, and ShapeError for inputs that it does not take.
     """
-    nodes = tuple(_expanded(model))
+    nodes = joined(tuple(_expanded(model)), model)
     axes, notes = _input_axes(model, given, batch_axis)
     fixed = _fixed_batch(axes)
     run = _ShapeRun(model, nodes, _with_batch(axes, 1), is_other_batch=fixed not in (0, 1))
     run.run()
     other = None if run.failure else _second(model, nodes, axes)
+    batch = 1
     if run.failure is not None and fixed > 1:
+        batch = fixed
         # Its reshapes hold the batch: the figures are those of the whole batch.
         run = _ShapeRun(model, nodes, _with_batch(axes, fixed))
         run.run()
     elif fixed > 1:
         notes.append(f"the file fixes a batch of {fixed}, the figures are those of one sample")
-    return _Finish(model, name, run, other, notes).translation()
+    return _Finish(model, name, run, other, batch, notes).translation()
 
 
 def _second(model: OnnxModel, nodes: tuple[OnnxNode, ...], axes: Mapping[str, _Axes]) -> _ShapeRun | None:
@@ -217,7 +225,9 @@ def _given_by_name(model: OnnxModel, given: Sequence[GivenInput]) -> dict[str, S
         problem = f"there is no input {unknown!r}" if unknown is not None else f"{len(given)} inputs are given"
         raise ShapeError(f"{problem}; the file has {listed}", f"give {option('input_size')} for those")
     rest = iter([name for name in names if name not in {one.name for one in given}])
-    return {one.name or next(rest): one.shape for one in given}
+    ranks = {info.name: len(info.axes) for info in model.inputs if info.axes is not None}
+    named = ((one.name or next(rest), one) for one in given)
+    return {name: one.whole if one.whole and ranks.get(name) == len(one.whole) else one.shape for name, one in named}
 
 
 def _fitted(info: ValueInfo, stated: Sequence[int | str | None], shape: Shape, batch_axis: int | None) -> Shape:
@@ -346,7 +356,10 @@ class _ShapeRun:
                 if output in written:
                     raise CheckpointError(f"two nodes write {printable(output)}", "the graph is damaged")
                 written.add(output)
-        self._patterns = OnnxPatterns(self.nodes, frozenset(info.name for info in self.model.outputs), self.values)
+        outputs = frozenset(info.name for info in self.model.outputs)
+        self._patterns = OnnxPatterns(
+            self.nodes, outputs, self.values, lambda name: self._tensor(self.model.initializers[name])
+        )
         for node in self.nodes:
             try:
                 self._run_node(node)
@@ -364,6 +377,9 @@ class _ShapeRun:
             self._run_pattern(call, pattern)
             return
         is_standard = node.domain in STANDARD
+        if is_standard and node.op_type in JOINED.values():
+            self._run_layer(call, torch_recurrent(call, self.model.initializers))
+            return
         results = self._evaluated(call) if is_standard else None
         if results is not None:
             self.values.update(zip(node.outputs, (self._with_origin(call, value) for value in results)))
@@ -396,8 +412,8 @@ class _ShapeRun:
         self.made = [made for made in self.made if made.key not in gone]
         for name in gone:
             self.shapes.pop(name, None)
-        node = replace(call.node, inputs=(pattern.source,))
-        inputs = (self._value(pattern.source, node),)
+        node = replace(call.node, inputs=(pattern.source, *pattern.weights))
+        inputs = tuple(self._value(name, node) for name in node.inputs)
         self._run_layer(replace(call, node=node, inputs=inputs, attributes={}), pattern.layer)
 
     def _run_layer(self, call: OnnxCall, layer: OnnxLayer) -> None:
@@ -415,9 +431,9 @@ class _ShapeRun:
                 continue
             stated = self._stated(name)
             shape = stated.shape if stated is not None else self._result_shape(call, place, first)
-            if shape is not None:
+            if shape is not None and name in self._wanted:
                 dtype = stated.dtype if stated and stated.dtype else _result_dtype(call, first)
-                op = CallResult(call.node.op_type, place, shape)
+                op = CallResult(call.node.op_type.removeprefix("nn."), place, shape)
                 self._append(_Made(name, op, (first.node,), (), call.node, False, dtype), shape)
                 self.values[name] = OnnxValue(shape, dtype, name)
 
@@ -427,6 +443,10 @@ class _ShapeRun:
             return first.shape
         if call.node.op_type in ("LSTM", "GRU", "RNN") and len(first.shape) == 4:
             return first.shape[1:]
+        if call.node.op_type in JOINED.values():
+            directions, _, hidden = call.shape(2)
+            batch = first.shape[0 if call.integer("batch_first") else 1]
+            return (directions * call.integer("num_layers", 1), batch, hidden)
         return None
 
     def _run_constant(self, call: OnnxCall) -> None:
@@ -525,7 +545,8 @@ class _ShapeRun:
         op, sources = layer.op, tuple(value.node for value in read if not value.is_constant)
         shapes = [value.shape for value in read]
         shape = infer_output_shape(op, *shapes)
-        _check_weights(op, held)
+        if not layer.parts:
+            _check_weights(op, held)
         computed = tuple(value for value in held if not value.is_constant)
         if computed:
             op = WithComputedWeights(op, tuple(len(value.shape) > 1 for value in computed))
@@ -545,13 +566,20 @@ class _ShapeRun:
             known = ((v, self._parameters(v, is_weight=layer.is_product, is_sure=sure)) for v in read if v.is_constant)
             constants = tuple(starmap(_constant_value, known)) if fixed else ()
         for value in held:
-            parameters += self._parameters(value, is_weight=True)
+            own = self._parameters(value, is_weight=True)
+            is_turned = layer.is_turned and value is held[0]
+            parameters += [replace(one, shape=one.shape[::-1]) for one in own] if is_turned else own
         statistics = [value for value in map(call.value, layer.statistics) if value is not None]
         self.statistics.update(tensor.name for value in statistics for tensor in value.tensors)
         dtype = layer.dtype or next((v.dtype for v in read if not v.is_constant), read[0].dtype)
         is_computed = any(value.is_computed for value in (*read, *held))
-        unique = tuple(dict.fromkeys(parameters))
         names = tuple(map(_initializer, (*owned, *held, *statistics)))
+        if layer.parts:
+            names = tuple(part_name(part.tensor.name, part.leaf) for part in layer.parts)
+            dtypes = [part.tensor.dtype or "float32" for part in layer.parts]
+            parts = (Parameter(name, part.shape, True, kind) for name, part, kind in zip(names, layer.parts, dtypes))
+            parameters = [*parts, *(own for value in owned for own in self._parameters(value, is_weight=False))]
+        unique = tuple(dict.fromkeys(parameters))
         self._append(_Made(key, op, sources, unique, call.node, is_first, dtype, constants, is_computed, names), shape)
         first = call.value(0)
         is_whole = first is None or first.is_whole or not layer.op.is_layout
@@ -584,6 +612,12 @@ class _ShapeRun:
             return False
         constants = [value for value in call.inputs if value is not None and value.is_constant]
         return len(constants) == 1 and prod(constants[0].shape) > 1 and not is_made_up(constants[0], number)
+
+    @cached_property
+    def _wanted(self) -> frozenset[str]:
+        """The values that a node reads, or that are outputs of the graph."""
+        read = (name for node in self.nodes for name in (*node.inputs, *node.reads))
+        return frozenset((*read, *(output.name for output in self.model.outputs)))
 
     @cached_property
     def _norm_scopes(self) -> frozenset[str]:
@@ -746,7 +780,11 @@ class _Finish:
     name: str
     run: _ShapeRun
     other: _ShapeRun | None
+    batch: int
     notes: list[str]
+    recurrent_names: dict[str, str] = field(default_factory=dict)
+    once: dict[str, list[str]] = field(default_factory=dict)
+    written_once: dict[str, None] = field(default_factory=dict)
 
     @cached_property
     def readers(self) -> Counter[str]:
@@ -760,6 +798,7 @@ class _Finish:
         dtype = _main_dtype(run)
         paths = _paths(run.made, self._inputs_names())
         names = {**self._inputs_names(), **paths}
+        self._find_written_once(names)
         nodes = tuple(self._node(made, names, dtype) for made in run.made)
         returned, output, place = self._outputs(names, dtype)
         failure = run.failure
@@ -776,6 +815,7 @@ class _Finish:
             returned=returned if failure is None else (),
             tables=tuple(self._tables(dtype)),
             dtype=dtype,
+            written_once=frozenset(self.written_once),
             same_paddings=tuple(
                 replace(one, source=names[one.source]) for one in run.same_paddings if one.source in names
             ),
@@ -789,9 +829,12 @@ class _Finish:
         return {names[0]: INPUT} if len(names) == 1 else {name: name for name in names}
 
     def _growth(self, key: str, shape: Shape) -> Shape | None:
-        """By how much each axis grows with a sample; None if the first grows by its own size."""
+        """By how much each axis grows with a sample; None if the first grows by its own size.
+
+        Where no second sample is known, an axis that is not as long as the batch does not count as one.
+        """
         if self.other is None or key not in self.other.shapes:
-            return None
+            return None if not shape or shape[0] == self.batch else (0,) * len(shape)
         growth = tuple(two - one for one, two in zip(shape, self.other.shapes[key]))
         is_usual = bool(shape) and growth == (shape[0], *(0,) * (len(shape) - 1))
         return None if is_usual or not shape else growth
@@ -824,13 +867,49 @@ class _Finish:
         for place, parameter in enumerate(made.parameters):
             own = replace(parameter, dtype="" if parameter.dtype == dtype else parameter.dtype)
             is_made_up = not names_parameter(parameter.name) and self.readers[parameter.name] == 1
-            if is_made_up and module is not None and len(leaves) == len(made.parameters):
+            is_plain = module is not None and len(leaves) == len(made.parameters)
+            if made.call.op_type in JOINED.values() and place < len(leaves):
+                key = f"{module or made.key}.{leaves[place]}"
+                own = replace(own, name=self.recurrent_names.setdefault(parameter.name, key))
+            elif is_plain and (is_made_up or self._is_split(parameter)):
                 own = replace(own, name=f"{module}.{leaves[place]}")
+            if parameter.name in self.once:
+                self.written_once[own.name] = None
             yield own
+
+    def _is_split(self, parameter: Parameter) -> bool:
+        """Whether a tensor that is written once is a parameter of each of its layers: equal vectors are common."""
+        return parameter.name in self.once and len(parameter.shape) < 2
+
+    def _find_written_once(self, names: Mapping[str, str]) -> None:
+        """Note the parameters that several modules read: the file does not tell whether these share them."""
+        readers: dict[str, dict[object, str]] = {}
+        for made in self.run.made:
+            module = self._module(made, names[made.key])
+            own = tuple(parameter.name for parameter in made.parameters)
+            which: object = module if module is not None else own if made.op.parameters() else None
+            for parameter in made.parameters:
+                readers.setdefault(parameter.name, {}).setdefault(which, names[made.key])
+        self.once.update((name, list(found.values())) for name, found in readers.items() if len(found) > 1)
 
     def _module(self, made: _Made, name: str) -> str | None:
         path = name.partition(":")[0]
         return path if path in (made.call.scope, _owner(made)) and made.is_first else None
+
+    def _once_warnings(self) -> Iterator[str]:
+        """Yield what the file does not tell of tensors that several layers read."""
+        for name, readers in list(self.once.items())[:_MANY]:
+            counted = "for each" if any(map(self._is_split, self._read_as(name))) else "once"
+            listed = ", ".join(printable(reader, 60) for reader in readers[:_MANY])
+            more = f" and {len(readers) - _MANY} more" if len(readers) > _MANY else ""
+            unknown = f"whether they share it is unknown, it is counted {counted}"
+            once = f"{printable(name, 60)} is written once for {listed}{more}"
+            yield f"{once}, as exporters write equal tensors: {unknown}"
+        if len(self.once) > _MANY:
+            yield f"{len(self.once) - _MANY} more tensors are written once for several layers"
+
+    def _read_as(self, name: str) -> Iterator[Parameter]:
+        return (own for made in self.run.made for own in made.parameters if own.name == name)
 
     def _outputs(self, names: Mapping[str, str], dtype: str) -> tuple[tuple[Output, ...], str | None, int]:
         """The outputs, the node of the network's output if it is not the last, and its place among them."""
@@ -879,6 +958,14 @@ class _Finish:
             listed = ", ".join(printable(names[key], 60) for key in keys[:_MANY])
             more = f" and {len(keys) - _MANY} more" if len(keys) > _MANY else ""
             yield f"{listed}{more}: there is no rule for the op {printable(op)}, its cost is unknown"
+        yield from self._once_warnings()
+        for made in self.run.made:
+            unread = (
+                made.call.attributes.get("unread") if made.call.op_type in JOINED.values() and made.is_first else ""
+            )
+            if unread:
+                where = f"lie in {printable(unread, 120)}, which is not read,"
+                yield f"{printable(names[made.key], 60)}: its first states {where} and are taken for zeros"
         places = {tensor.location for tensor in self.model.initializers.values() if tensor.location}
         for place in sorted(places)[:_MANY]:
             outside = place.startswith(("/", "\\")) or ".." in place.replace("\\", "/").split("/") or ":" in place

@@ -11,7 +11,8 @@ from dataclasses import field, replace
 from math import inf, prod
 from types import MappingProxyType
 
-from vggscope.checkpoint.formats.onnx_model import DTYPES, names_parameter
+from vggscope.checkpoint.formats.onnx_model import DTYPES, OnnxTensor, names_parameter
+from vggscope.checkpoint.formats.onnx_recurrent import PER_LAYER, RecurrentWeight, recurrent_weights
 from vggscope.foreign.onnx.values import (
     INTEGERS,
     Number,
@@ -57,6 +58,7 @@ from vggscope.ops.pooling import (
     MaxPool3d,
 )
 from vggscope.ops.recorded import Recorded
+from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.reduction import Reduction
 from vggscope.ops.regularization import Dropout, Identity
 from vggscope.ops.sampling import Upsample
@@ -74,6 +76,8 @@ class OnnxLayer:
     - `is_product`: a constant among its inputs is a weight, however the file names it.
     - `dtype` is the output's, empty for that of the first input.
     - `same_padding` is the padding of the first input, if its size gives it.
+    - `parts` are the op's own parameters, where the file has several of them in one tensor.
+    - `is_turned`: the first weight is a matrix that the file has as inputs x outputs.
     - `before` is a layer that comes first; this one then reads its output in place of the first input.
     """
 
@@ -85,6 +89,8 @@ class OnnxLayer:
     dtype: str = ""
     before: OnnxLayer | None = field(default=None)
     same_padding: SamePadding | None = field(default=None)
+    parts: tuple[RecurrentWeight, ...] = ()
+    is_turned: bool = False
 
 
 Rule = Callable[[OnnxCall], "OnnxLayer | tuple[OnnxLayer, ...]"]
@@ -189,6 +195,9 @@ def _gemm(call: OnnxCall) -> OnnxLayer:
             raise LookupError("transB")
         op = Linear(right.shape[1], features, added is not None)
         return OnnxLayer(op, weights=(1,) if added is None else (1, 2))
+    if is_turned_weight(right) and factors == (1, 1) and (added is None or is_row(added, right.shape[1])):
+        op = Linear(right.shape[0], right.shape[1], added is not None)
+        return OnnxLayer(op, weights=(1,) if added is None else (1, 2), is_turned=True)
     if added is None:
         if factors[1] != 1:
             raise LookupError("alpha")
@@ -196,7 +205,27 @@ def _gemm(call: OnnxCall) -> OnnxLayer:
     return OnnxLayer(MatrixProduct("addmm", beta=factors[0], alpha=factors[1]), (2, 0, 1), is_product=True)
 
 
+def is_turned_weight(value: OnnxValue | None) -> bool:
+    """Whether a factor is the weight of a linear layer, which torch's exporters transpose and name anew."""
+    if value is None or not value.is_constant or value.is_computed or len(value.shape) != 2 or len(value.tensors) != 1:
+        return False
+    (tensor,) = value.tensors
+    return tensor.shape == value.shape and not names_parameter(tensor.name) and _is_floating(tensor.dtype)
+
+
+def _is_floating(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
+
+
+def is_row(value: OnnxValue, features: int) -> bool:
+    """Whether a constant is the bias of a linear layer: a tensor of the file with a number for each feature."""
+    return value.is_constant and value.shape == (features,) and len(value.tensors) == 1 and not value.is_computed
+
+
 def _product(call: OnnxCall) -> OnnxLayer:
+    left, right = call.value(0), call.value(1)
+    if right is not None and is_turned_weight(right) and left is not None and len(left.shape) > 1:
+        return OnnxLayer(Linear(right.shape[0], right.shape[1], bias=False), weights=(1,), is_turned=True)
     return OnnxLayer(MatrixProduct("matmul"), (0, 1), is_product=True)
 
 
@@ -671,6 +700,29 @@ def _recurrent(call: OnnxCall) -> OnnxLayer:
     shapes = tuple(call.shape(place) for place in read)
     op = Recorded(call.node.op_type, shapes, (steps, directions, batch, hidden), cost=cost, backward_cost=None)
     return OnnxLayer(op, read, weights=weights)
+
+
+def torch_recurrent(call: OnnxCall, initializers: Mapping[str, OnnxTensor]) -> OnnxLayer:
+    """The layer of torch.nn that a joined node is. Its first states are inputs unless they are zero."""
+    node = call.node
+    layers = call.integer("num_layers", 1)
+    parts = tuple(recurrent_weights(node, initializers))
+    directions, _, hidden = call.shape(2)
+    places = [start + 3 for start in range(1, PER_LAYER * layers, PER_LAYER)]
+    states = tuple(place + state for place in places for state in (0, 1) if call.value(place + state) is not None)
+    is_relu = "Relu" in (node.attributes.get("activations") or ())
+    op = Recurrent(
+        node.op_type.removeprefix("nn."),
+        call.shape(1)[2],
+        hidden,
+        layers,
+        call.value(3) is not None,
+        bool(call.integer("batch_first")),
+        bidirectional=directions == 2,
+        nonlinearity="relu" if is_relu else "tanh",
+    )
+    weights = tuple(place for place in range(1, PER_LAYER * layers + 1) if (place - 1) % PER_LAYER < 3)
+    return OnnxLayer(op, (0, *states), weights=tuple(p for p in weights if call.value(p) is not None), parts=parts)
 
 
 _QUANTIZED = MappingProxyType({"QuantizeLinear": 2, "DequantizeLinear": 1})

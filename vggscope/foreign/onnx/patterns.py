@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 
 from vggscope.checkpoint.formats.onnx_model import STANDARD, OnnxNode
 from vggscope.checkpoint.formats.protobuf import shortest
-from vggscope.foreign.onnx.ops import OnnxLayer
+from vggscope.foreign.onnx.ops import OnnxLayer, is_row, is_turned_weight
 from vggscope.foreign.onnx.values import Number, OnnxValue
 from vggscope.ops.base import Shape
+from vggscope.ops.linear import Linear
 from vggscope.ops.normalization import LocalResponseNorm
 from vggscope.record import record
 
@@ -19,30 +20,65 @@ _VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
 
 @record
 class OnnxPattern:
-    """Nodes that are one layer: the layer, the value that it reads, and all of its nodes but the last."""
+    """Nodes that are one layer: the layer, the value that it reads, all of its nodes but the last, and its weights."""
 
     layer: OnnxLayer
     source: str
     nodes: tuple[OnnxNode, ...]
+    weights: tuple[str, ...] = ()
 
 
 class OnnxPatterns:
-    """Finds patterns by their last node, among nodes that have run. `values` are the values of the graph by name."""
+    """Finds patterns by their last node, among nodes that have run.
 
-    def __init__(self, nodes: tuple[OnnxNode, ...], outputs: frozenset[str], values: Mapping[str, OnnxValue]) -> None:
+    `values` are the values of the graph by name, and `initializer` gives those of the file, or raises LookupError.
+    """
+
+    def __init__(
+        self,
+        nodes: tuple[OnnxNode, ...],
+        outputs: frozenset[str],
+        values: Mapping[str, OnnxValue],
+        initializer: Callable[[str], OnnxValue],
+    ) -> None:
         self._values = values
+        self._initializer = initializer
         self._writers = {output: node for node in nodes for output in node.outputs}
         self._readers = Counter(name for node in nodes for name in {*node.inputs, *node.reads})
         self._readers.update(outputs)
 
     def ending_at(self, node: OnnxNode) -> OnnxPattern | None:
         """The pattern whose last node this is; None for a node that is a layer of its own."""
-        if node.op_type != "Div" or node.domain not in STANDARD or len(node.inputs) != 2:
+        find = {"Div": self._local_response_norm, "Add": self._linear}.get(node.op_type)
+        if find is None or node.domain not in STANDARD or len(node.inputs) != 2:
             return None
         try:
-            return self._local_response_norm(node)
+            return find(node)
         except LookupError:
             return None
+
+    def _linear(self, node: OnnxNode) -> OnnxPattern:
+        """X W + b, a linear layer whose weight an exporter has transposed. Raises LookupError for any other sum."""
+        for place in (0, 1):
+            product = self._writers.get(node.inputs[place])
+            if product is not None and product.op_type == "MatMul":
+                break
+        else:
+            raise LookupError("MatMul")
+        product = self._writer(node.inputs[place], "MatMul")
+        source, matrix = product.inputs
+        bias = node.inputs[1 - place]
+        weight, left = self._constant(matrix), self._values[source]
+        if not is_turned_weight(weight) or left.is_constant or len(left.shape) < 2 or product.scope != node.scope:
+            raise LookupError("weight")
+        if not is_row(self._constant(bias), weight.shape[1]):
+            raise LookupError("bias")
+        layer = OnnxLayer(Linear(weight.shape[0], weight.shape[1]), weights=(1, 2), is_turned=True)
+        return OnnxPattern(layer, source, (product,), (matrix, bias))
+
+    def _constant(self, name: str) -> OnnxValue:
+        """A value that is known before its readers run, those of the file among them. Raises LookupError for others."""
+        return self._values[name] if name in self._values else self._initializer(name)
 
     def _local_response_norm(self, node: OnnxNode) -> OnnxPattern:
         """X / (k + alpha * mean(x^2 of neighbouring channels))^beta, as torch computes F.local_response_norm.

@@ -10,10 +10,9 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vggscope.checkpoint.contents import StoredTensor
 from vggscope.checkpoint.data import open_checkpoint
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
-from vggscope.checkpoint.formats.onnx_file import initializers_of, weights_of
+from vggscope.checkpoint.formats.onnx_file import file_name, initializers_of, weights_of
 from vggscope.checkpoint.formats.onnx_model import DTYPES, OnnxModel
 from vggscope.checkpoint.formats.protobuf import LENGTH, LONGEST_TEXT
 from vggscope.checkpoint.reader import explained
@@ -77,7 +76,7 @@ class OnnxRunner:
         """
         found: dict[str, list[Tensor]] = {}
         with open_checkpoint(weights_of(self._model, self._path)) as file:
-            stored = {_name_in_file(tensor): tensor for tensor in reversed(file.checkpoint.tensors)}
+            stored = {file_name(tensor): tensor for tensor in reversed(file.checkpoint.tensors)}
             for node in nodes:
                 tensors = [stored.get(name) for name in self._translation.weights[node.name]]
                 known = [tensor for tensor in tensors if tensor is not None and not file.obstacle(tensor)]
@@ -170,10 +169,6 @@ def _check_locations(model: OnnxModel, name: str) -> None:
         problem = "the name of a tensor in another file is not valid text"
     if problem:
         raise ModelError(f"{name} is not run: {problem}", f"leave out {option('numeric')}")
-
-
-def _name_in_file(tensor: StoredTensor) -> str:
-    return tensor.original.name if tensor.original else tensor.name
 
 
 def _tensor(array: Any, dtype: str) -> Tensor:
