@@ -503,6 +503,67 @@ def test_a_narrow_page_opens_with_the_modules(opened: Open) -> None:
     shows(page, "conv5_1")
 
 
+def test_charts_have_axes_units_and_a_legend(opened: Open) -> None:
+    page = opened("D")
+    chart = page.locator(".chart", has=page.locator("[data-chart=params]"))
+    assert chart.locator(".unit-word").inner_html() == "parameters"
+    assert chart.locator(".tick-label").all_text_contents() == ["0", "50 M", "100 M"]
+    assert chart.locator(".legend-word").all_text_contents() == ["convolution", "fully connected"]
+    memory_words = page.locator("#timeline .legend-word").all_text_contents()
+    assert memory_words == ["parameters", "gradients", "optimizer", "activations", "temporary", "input batch"]
+    assert page.locator("#timeline .tick-label").all_text_contents() == ["0 B", "512 MiB", "1 GiB", "1.5 GiB"]
+    # The bar of fc6, with 102,764,544 parameters, reaches the height that the axis has for them.
+    page.locator("[data-chart=params]").scroll_into_view_if_needed()
+    low, middle, high = [
+        line.bounding_box()["y"]  # type: ignore[index]
+        for line in chart.locator(".tick").all()
+    ]
+    fc = page.locator("[data-chart=params] path.fc").bounding_box()
+    assert fc is not None
+    assert (low - fc["y"]) / (low - high) == pytest.approx(1.02764544, abs=0.01)
+    assert low - middle == pytest.approx(middle - high, abs=0.1)
+    page.locator("#logarithmic").check()
+    assert chart.locator(".tick-label").all_text_contents() == ["0", "100", "10 k", "1 M", "100 M"]
+
+
+def downloaded(page: Page, name: str) -> bytes:
+    """The file that a button saves."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name, exact=True).click()
+    return Path(download.value.path()).read_bytes()
+
+
+def test_pictures_and_tables_are_saved(opened: Open) -> None:
+    from io import BytesIO
+    from xml.etree import ElementTree
+
+    from PIL import Image
+
+    page = opened("A", color_scheme="dark")
+    space = "{http://www.w3.org/2000/svg}"
+    for what in ("the diagram", "Parameters", "the timeline", "receptive field"):
+        saved = downloaded(page, f"Save {what} as SVG").decode()
+        root = ElementTree.fromstring(saved)
+        assert root.tag == f"{space}svg"
+        assert not re.search(r"var\(|color\(|class=|https?://(?!www\.w3\.org)", saved)
+        assert root.find(f"{space}rect").get("fill") == "rgb(22, 29, 38)"  # type: ignore[union-attr]
+        if what == "the diagram":
+            assert {"conv1_1", "fc8"} <= {text.text for text in root.iter(f"{space}text")}
+        if what == "receptive field":
+            assert root.find(f"{space}symbol[@id='scene']") is not None
+    image = Image.open(BytesIO(downloaded(page, "Save Parameters as PNG"))).convert("RGB")
+    assert image.getpixel((1, 1)) == (22, 29, 38)
+    assert len(image.getcolors(10**6) or ()) > 10
+    page.locator("#filter").fill("conv2_")
+    command = [sys.executable, "-m", "vggscope", "summary", "A", "--format", "csv"]
+    summary = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = downloaded(page, "Save the layers as CSV").decode().splitlines()
+    assert rows == [summary[0], *(row for row in summary if ",conv2_" in row)]
+    kinds = downloaded(page, "Save the memory as CSV").decode().splitlines()
+    assert kinds[1] == f"parameters,{132863336 * 4},{132863336 * 4}"
+    assert page.evaluate("document.scripts.length") == 2
+
+
 def test_dark_and_light_follow_the_reader_and_the_switch(opened: Open) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     card = "getComputedStyle(document.querySelector('.picture:not([hidden]) text')).fill"

@@ -41,6 +41,7 @@ SCRIPTS = (
     "search",
     "diagram",
     "table",
+    "axes",
     "charts",
     "inspector",
     "field",
@@ -48,6 +49,7 @@ SCRIPTS = (
     "rule",
     "memory",
     "maps",
+    "exports",
     "compare",
     "main",
 )

@@ -1,13 +1,15 @@
 // Four charts over the layers; a mark in all of them shows the chosen layer.
 
 const CHARTS = [
-  { key: 'params', title: 'Parameters', value: (layer) => layer.params, text: count },
-  { key: 'macs', title: 'MACs', value: (layer) => layer.macs, text: (value) => shortCount(value) },
-  { key: 'bytes', title: 'Activation memory, batch 1', value: (layer) => layer.bytes, text: bytesText },
-  { key: 'field', title: 'Receptive field', value: (layer, place) => fieldSize(place)?.[0] ?? null, text: (value) => `${count(value)} px`, line: true },
+  { key: 'params', title: 'Parameters', unit: 'parameters', value: (layer) => layer.params, text: count, tick: compact },
+  { key: 'macs', title: 'MACs', unit: 'multiply-accumulates', value: (layer) => layer.macs, text: (value) => shortCount(value), tick: compact },
+  { key: 'bytes', title: 'Activation memory', unit: 'bytes of the output, batch 1', value: (layer) => layer.bytes, text: bytesText, tick: compactBytes, bytes: true },
+  { key: 'field', title: 'Receptive field', unit: 'pixels of the input, vertically', value: (layer, place) => fieldSize(place)?.[0] ?? null, text: (value) => `${count(value)} px`, tick: compact, line: true },
 ];
 
 const HEIGHT = 100;
+const CHART_HEIGHT = 190;
+const HEADROOM = 1.05; // the axis reaches a little beyond the largest value
 
 let charts = [];
 
@@ -16,19 +18,34 @@ function fillCharts() {
   const logarithmic = find('#logarithmic').checked;
   charts = CHARTS.map((chart) => {
     const values = layers.map((layer, place) => chart.value(layer, place));
-    const most = Math.max(1, ...values.map((value) => value ?? 0));
+    const most = HEADROOM * Math.max(1, ...values.map((value) => value ?? 0));
     const scaled = (value) => HEIGHT * (logarithmic ? Math.log1p(value) / Math.log1p(most) : value / most);
     const seen = svg('rect', { class: 'seen', y: 0, width: markWidth(), height: HEIGHT });
     const chosen = svg('rect', { class: 'chosen', y: 0, width: markWidth(), height: HEIGHT });
-    const drawing = svg('svg', { viewBox: `0 0 ${layers.length} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, chosen, seen, ...bars(chart, layers, values, scaled));
-    if (chart.key === 'field') drawing.append(inputLine(most, scaled));
     const readout = el('output', {});
-    const plot = el('div', { class: 'plot', tabindex: 0, role: 'slider', 'aria-label': `${chart.title} by layer`, 'aria-valuemin': 1, 'aria-valuemax': layers.length, 'data-chart': chart.key }, drawing);
+    const plot = el('div', { class: 'plot', tabindex: 0, role: 'slider', 'aria-label': `${chart.title} by layer`, 'aria-valuemin': 1, 'aria-valuemax': layers.length, 'data-chart': chart.key });
+    const content = [chosen, seen, ...bars(chart, layers, values, scaled)];
     listenTo(plot, layers.length);
-    const box = el('div', { class: 'chart' }, el('h3', {}, chart.title, ' ', readout), plot, stageBand(layers));
-    return { chart, values, seen, chosen, readout, plot, box };
+    const box = el('div', { class: 'chart' }, el('h3', {}, chart.title, ' ', readout), plot, pictureButtons(chart.title, chart.key, () => find('svg', plot)));
+    return { chart, values, most, scaled, logarithmic, content, seen, chosen, readout, plot, box };
   });
   find('#charts').replaceChildren(...charts.map(({ box }) => box));
+  drawCharts();
+}
+
+// Draw the charts at the width that they have on the page.
+function drawCharts() {
+  const layers = model().layers;
+  for (const { chart, values, most, scaled, logarithmic, content, plot } of charts) {
+    const side = chart.line ? model().fields.sides[0] : null;
+    const limit = side && side <= most ? [svg('path', { class: 'limit', d: `M0 ${HEIGHT - scaled(side)}H${layers.length}`, 'vector-effect': 'non-scaling-stroke' })] : [];
+    const kinds = Object.entries(KINDS).filter(([kind]) => layers.some((layer, place) => layer.kind === kind && values[place]));
+    plot.replaceChildren(framed({
+      width: Math.max(240, plot.clientWidth), height: CHART_HEIGHT, columns: layers.length, unit: chart.unit, scaled, text: chart.tick,
+      ticks: ticksOf(most, { bytes: chart.bytes, logarithmic }), groups: layers.map(({ stage }) => stage),
+      legend: chart.line ? (limit.length ? [['limit', `side of the input, ${side} px`]] : []) : kinds,
+    }, [...content, ...limit]));
+  }
 }
 
 // The width of the mark: it is visible however many layers there are.
@@ -48,31 +65,8 @@ function bars(chart, layers, values, scaled) {
   }));
 }
 
-// The line at which the receptive field is as large as the image.
-function inputLine(most, scaled) {
-  const side = model().fields.sides[0];
-  const y = side && side <= most ? HEIGHT - scaled(side) : -10;
-  return svg('path', { class: 'limit', d: `M0 ${y}H${model().layers.length}`, 'vector-effect': 'non-scaling-stroke' });
-}
-
-function stageBand(layers) {
-  const groups = [];
-  layers.forEach((layer) => {
-    if (groups.length && groups[groups.length - 1][0] === layer.stage) groups[groups.length - 1][1] += 1;
-    else groups.push([layer.stage, 1]);
-  });
-  return el('div', { class: 'band', 'aria-hidden': 'true' }, ...groups.map(([stage, size]) => {
-    const part = el('span', { title: stage }, size < 0.07 * layers.length ? '' : stage);
-    part.style.flexGrow = size;
-    return part;
-  }));
-}
-
 function listenTo(plot, length) {
-  const placeAt = (event) => {
-    const box = plot.getBoundingClientRect();
-    return clamp(Math.floor((event.clientX - box.left) / box.width * length), 0, length - 1);
-  };
+  const placeAt = (event) => columnAt(plot, event, length);
   plot.addEventListener('pointermove', (event) => peek(placeAt(event)));
   plot.addEventListener('pointerleave', () => peek(null));
   plot.addEventListener('click', (event) => select(placeAt(event)));
@@ -101,4 +95,5 @@ function startCharts() {
   on('model', fillCharts);
   on('layer', markCharts);
   fillCharts();
+  onWidth(find('#charts'), drawCharts);
 }

@@ -19,15 +19,16 @@ function fillTotals() {
     return el('tr', { 'data-model': place }, el('th', { scope: 'row' }, button), ...TOTALS.map((total, column) => totalCell(total, model, most[column])));
   });
   const head = el('tr', {}, el('th', { scope: 'col' }, 'Model'), ...TOTALS.map(({ title }) => el('th', { scope: 'col', class: 'number' }, title)));
-  find('#compare-totals').replaceChildren(el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Totals of the models' },
-    el('table', { class: 'small' }, el('thead', {}, head), el('tbody', {}, ...rows))));
+  const whole = el('table', { class: 'small' }, el('thead', {}, head), el('tbody', {}, ...rows));
+  find('#compare-totals').replaceChildren(el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Totals of the models' }, whole),
+    tableButton('the totals', 'totals', () => tableRows(whole)));
 }
 
 function totalCell(total, model, most) {
   const value = total.value(model);
   const bar = el('span', { class: 'bar conv', 'aria-hidden': 'true' });
   bar.style.setProperty('--share', `${100 * (value ?? 0) / most}%`);
-  return el('td', { class: 'number' }, bar, el('span', {}, total.text(value)));
+  return el('td', { class: 'number', 'data-value': value ?? '' }, bar, el('span', {}, total.text(value)));
 }
 
 function fillDiffs() {
@@ -63,8 +64,12 @@ function rowsOf(diff) {
   const rows = diff.rows.map((row) => el('tr', { class: `row-${Object.keys(SIGNS).indexOf(row.sign)}` },
     el('td', {}, el('span', { 'aria-hidden': 'true' }, row.sign), el('span', { class: 'sr' }, SIGNS[row.sign] ?? '')), el('td', {}, row.ours), el('td', {}, row.reference)));
   const head = el('tr', {}, el('th', { scope: 'col' }, el('span', { class: 'sr' }, 'how they stand')), el('th', { scope: 'col' }, diff.model), el('th', { scope: 'col' }, diff.reference));
-  return el('details', {}, el('summary', {}, 'Side by side'), el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `${diff.model} and ${diff.reference} side by side` }, el('table', { class: 'small sides' }, el('thead', {}, head), el('tbody', {}, ...rows))));
+  const whole = el('table', { class: 'small sides' }, el('thead', {}, head), el('tbody', {}, ...rows));
+  return el('details', {}, el('summary', {}, 'Side by side'), tableButton('the comparison', 'comparison', () => sideRows(diff)),
+    el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `${diff.model} and ${diff.reference} side by side` }, whole));
 }
+
+const sideRows = (diff) => [['difference', diff.model, diff.reference], ...diff.rows.map((row) => [SIGNS[row.sign] ?? '', row.ours, row.reference])];
 
 function markTotals() {
   findAll('#compare-totals tr[data-model]').forEach((row) => {

@@ -125,14 +125,11 @@ function startDiagram() {
   holder.addEventListener('keydown', stepLinks);
   find('#collapse-all').addEventListener('click', () => { foldAll(true); redrawModules(); });
   find('#expand-all').addEventListener('click', () => { foldAll(false); redrawModules(); });
-  let room = holder.clientWidth;
-  new ResizeObserver(eachFrame(() => {
-    if (holder.clientWidth === room || !holder.clientWidth) return;
-    room = holder.clientWidth;
+  onWidth(holder, () => {
     if (pictures.style === MODULES) redrawModules();
     else if (!view.touched) openingZoom();
     else markMinimap();
-  })).observe(holder);
+  });
   startSearch();
   on('model', showPicture);
   on('layer', markPicture);

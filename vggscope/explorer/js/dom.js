@@ -38,4 +38,30 @@ function segments(holder, choices, choose) {
   return (chosen) => buttons.forEach(([value, button]) => button.setAttribute('aria-pressed', String(value === chosen)));
 }
 
+const ruler = document.createElement('canvas').getContext('2d');
+
+// The width in pixels of text of a drawing, which is 12 pixels high.
+function textWidth(text, bold = false) {
+  ruler.font = `${bold ? '600 ' : ''}12px ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(text).width;
+}
+
+// Text cut to a width in pixels.
+function cutText(text, width, bold = false) {
+  if (textWidth(text, bold) <= width) return text;
+  let length = text.length;
+  while (length > 1 && textWidth(`${text.slice(0, length)}…`, bold) > width) length -= 1;
+  return `${text.slice(0, length)}…`;
+}
+
+// Run a function when the width of an element changes, at most once per frame.
+function onWidth(element, run) {
+  let width = element.clientWidth;
+  new ResizeObserver(eachFrame(() => {
+    if (element.clientWidth === width || !element.clientWidth) return;
+    width = element.clientWidth;
+    run();
+  })).observe(element);
+}
+
 const facts = (items) => items.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)]);

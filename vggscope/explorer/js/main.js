@@ -68,6 +68,7 @@ startRule();
 startMemory();
 startMaps();
 startCompare();
+startExports();
 window.addEventListener('hashchange', fromAddress);
 if (!fromAddress()) select(firstChoice(), false);
 document.documentElement.dataset.ready = 'true';

@@ -2,6 +2,8 @@
 
 const GPUS = [0, 6, 8, 11, 12, 16, 24, 32, 40, 48, 80, 96, 141];
 
+const TIMELINE_HEIGHT = 280;
+
 const memory = { moments: [], totals: [], peak: 0, at: null };
 
 // The moments of a step: for each kind of memory [fixed bytes, bytes per sample] that are alive.
@@ -86,21 +88,29 @@ function answer(most, batch) {
 function drawTimeline(batch) {
   const { moments, totals } = memory;
   const gpu = Number(find('#memory-gpu').value) * 2 ** 30;
-  const most = Math.max(...totals, Math.min(gpu, 2 * Math.max(...totals))) || 1;
+  const most = HEADROOM * Math.max(...totals, Math.min(gpu, 2 * Math.max(...totals))) || 1;
   const y = (value) => HEIGHT - HEIGHT * value / most;
-  const drawing = svg('svg', { viewBox: `0 0 ${moments.length} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+  const content = [];
+  const held = [];
   const below = moments.map(() => 0);
   model().memory.kinds.forEach((kind, place) => {
     const tops = moments.map((moment, x) => below[x] + at(moment.alive[place], batch));
-    if (tops.some((top, x) => top > below[x])) drawing.append(svg('path', { class: `kind ${kind}`, d: band(below.map(y), tops.map(y)) }));
+    if (tops.some((top, x) => top > below[x])) {
+      content.push(svg('path', { class: `kind ${kind}`, d: band(below.map(y), tops.map(y)) }));
+      held.push([`kind ${kind}`, kind === 'input' ? 'input batch' : kind]);
+    }
     tops.forEach((top, x) => { below[x] = top; });
   });
-  drawing.append(svg('path', { class: 'own', id: 'own' }), svg('path', { class: 'peak', 'vector-effect': 'non-scaling-stroke', d: `M${memory.peak + 0.5} 0V${HEIGHT}` }));
-  if (gpu && gpu <= most) drawing.append(svg('path', { class: 'limit', 'vector-effect': 'non-scaling-stroke', d: `M0 ${y(gpu)}H${moments.length}` }));
-  drawing.append(svg('path', { class: 'hand', id: 'hand', 'vector-effect': 'non-scaling-stroke' }));
-  find('#timeline').replaceChildren(drawing);
+  content.push(svg('path', { class: 'own', id: 'own' }), svg('path', { class: 'peak', 'vector-effect': 'non-scaling-stroke', d: `M${memory.peak + 0.5} 0V${HEIGHT}` }));
+  const fits = gpu && gpu <= most;
+  if (fits) content.push(svg('path', { class: 'limit', 'vector-effect': 'non-scaling-stroke', d: `M0 ${y(gpu)}H${moments.length}` }));
+  content.push(svg('path', { class: 'hand', id: 'hand', 'vector-effect': 'non-scaling-stroke' }));
+  find('#timeline').replaceChildren(framed({
+    width: Math.max(240, find('#timeline').clientWidth), height: TIMELINE_HEIGHT, columns: moments.length, unit: `bytes allocated, batch ${count(batch)}`,
+    ticks: ticksOf(most, { bytes: true }), scaled: (value) => HEIGHT * value / most, text: compactBytes, groups: moments.map(({ event }) => event),
+    legend: [...held, ...(fits ? [['limit', `memory of the GPU, ${find('#memory-gpu').value} GiB`]] : [])],
+  }, content));
   find('#timeline').setAttribute('aria-valuemax', moments.length - 1);
-  find('#events').replaceChildren(...eventBand(moments));
   markTimeline();
 }
 
@@ -108,19 +118,6 @@ function band(lower, upper) {
   const top = upper.map((y, x) => `L${x} ${y}H${x + 1}`).join('');
   const back = lower.map((_, x) => lower.length - 1 - x).map((x) => `L${x + 1} ${lower[x]}H${x}`).join('');
   return `M0 ${upper[0]}${top}${back}z`;
-}
-
-function eventBand(moments) {
-  const groups = [];
-  for (const { event } of moments) {
-    if (groups.length && groups[groups.length - 1][0] === event) groups[groups.length - 1][1] += 1;
-    else groups.push([event, 1]);
-  }
-  return groups.map(([event, size]) => {
-    const part = el('span', { title: event }, size < 0.07 * moments.length ? '' : event);
-    part.style.flexGrow = size;
-    return part;
-  });
 }
 
 // Mark the moments of the chosen layer.
@@ -142,7 +139,7 @@ function showMoment() {
   const rows = model().memory.kinds.map((kind, place) => el('tr', {},
     el('th', { scope: 'row' }, el('span', { class: `dot ${kind}`, 'aria-hidden': 'true' }), kind),
     el('td', { class: 'number' }, el('data', { value: at(peak.alive[place], batch), 'data-kind': kind }, bytesText(at(peak.alive[place], batch)))),
-    el('td', { class: 'number' }, bytesText(at(moment.alive[place], batch)))));
+    el('td', { class: 'number', 'data-value': at(moment.alive[place], batch) }, bytesText(at(moment.alive[place], batch)))));
   find('#memory-kinds tbody').replaceChildren(...rows);
 }
 
@@ -173,14 +170,12 @@ function startMemory() {
   listenToTimeline(find('#timeline'));
   on('model', showMemory);
   on('layer', markTimeline);
+  onWidth(find('#timeline'), () => { drawTimeline(setup().batch); showMoment(); });
   showMemory();
 }
 
 function listenToTimeline(plot) {
-  const placeAt = (event) => {
-    const box = plot.getBoundingClientRect();
-    return clamp(Math.floor((event.clientX - box.left) / box.width * memory.moments.length), 0, memory.moments.length - 1);
-  };
+  const placeAt = (event) => columnAt(plot, event, memory.moments.length);
   const chooseLayer = () => {
     const { layer } = memory.moments[memory.at ?? memory.peak];
     if (layer >= 0) select(layer);

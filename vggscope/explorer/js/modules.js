@@ -96,17 +96,6 @@ function connections({ rows, shownAt }) {
   return { edges, lanes: lanes.length };
 }
 
-const ruler = document.createElement('canvas').getContext('2d');
-
-// Text cut to a width in pixels.
-function fitted(text, width, bold = false) {
-  ruler.font = `${bold ? '600 ' : ''}12px ${getComputedStyle(document.body).fontFamily}`;
-  if (ruler.measureText(text).width <= width) return text;
-  let length = text.length;
-  while (length > 1 && ruler.measureText(`${text.slice(0, length)}…`).width > width) length -= 1;
-  return `${text.slice(0, length)}…`;
-}
-
 function drawModules(holder, room) {
   const sight = rowsInSight();
   const { edges, lanes } = connections(sight);
@@ -147,13 +136,13 @@ function drawRow(row, x, y, width) {
     ? { role: 'button', 'aria-expanded': String(open), 'data-group': group.id, 'aria-label': `Module ${group.name}, ${plural(size, 'layer')}`, tabindex: -1 }
     : { href: `#${encodeURIComponent(layer.key)}`, 'data-place': row.place, tabindex: -1 });
   const shape = open ? '' : times(layer.out);
-  const room = width - 24 - ruler.measureText(shape).width;
-  const title = fitted(name, 0.6 * room, true);
-  const taken = ruler.measureText(title).width;
+  const room = width - 24 - textWidth(shape);
+  const title = cutText(name, 0.6 * room, true);
+  const taken = textWidth(title, true);
   link.append(svg('g', { class: `row ${group ? 'group' : layer.kind}${open ? ' open' : ''}` },
     svg('title', {}, group ? `${layerAt(group.first).name} to ${layer.name}` : layer.name),
     svg('rect', { x, y, width, height: ROW.height, rx: 4 }), group ? null : svg('rect', { class: 'edge', x, y, width: 4, height: ROW.height }),
-    rowText(x + 10, y, title, 'name'), rowText(x + 20 + taken, y, fitted(about, room - taken - 16), 'about'), rowText(x + width - 8, y, shape, 'end')));
+    rowText(x + 10, y, title, 'name'), rowText(x + 20 + taken, y, cutText(about, room - taken - 16), 'about'), rowText(x + width - 8, y, shape, 'end')));
   return link;
 }
 

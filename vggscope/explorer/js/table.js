@@ -55,6 +55,18 @@ function cellOf(column, layer, place, largest) {
   return cell;
 }
 
+// The layers in the order and the choice of the table, with the fields of `summary --format csv`.
+function layerRows() {
+  const sides = (values) => values.join('x');
+  const head = ['name', 'label', 'op', 'output_shape', 'rule', 'params', 'macs', 'activation_bytes', 'receptive_field'];
+  const shownPlaces = findAll('#layers tbody tr').filter((row) => !row.hidden).map((row) => Number(row.dataset.place));
+  const rows = shownPlaces.map((place) => {
+    const { name, label, op, out, rule, params, macs, bytes } = layerAt(place);
+    return [name, label, op, sides([1, ...out]), rule, params, macs, bytes, fieldSize(place) ? sides(fieldSize(place)) : ''];
+  });
+  return [head, ...rows];
+}
+
 function fillHead() {
   find('#layers thead tr').replaceChildren(...COLUMNS.map((column) => {
     const button = el('button', { type: 'button' }, column.title, el('span', { class: 'arrow', 'aria-hidden': 'true' }));
