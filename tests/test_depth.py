@@ -12,7 +12,9 @@ from torch import nn
 from torchinfo import summary as torchinfo_summary
 
 import vggscope
+from tests.test_diagram import assert_tidy
 from vggscope.analysis.summary import Summary
+from vggscope.drawing.picture import Rectangle
 from vggscope.errors import OptionError
 from vggscope.render.formats import write
 
@@ -111,3 +113,31 @@ def test_the_table_is_indented_and_data_is_not(summaries: dict[int, Summary]) ->
 def test_a_depth_that_makes_no_sense_is_refused(depth: int) -> None:
     with pytest.raises(OptionError, match="depth"):
         vggscope.summary("A", depth=depth)
+
+
+def test_a_diagram_frames_modules_within_modules() -> None:
+    inner = nn.Sequential(nn.Sequential(nn.Linear(4, 8), nn.GELU()), nn.Sequential(nn.Linear(8, 4), nn.Dropout()))
+    net = nn.Sequential(nn.Sequential(nn.Sequential(nn.LayerNorm(4), inner), nn.Linear(4, 4)), nn.Linear(4, 2))
+
+    def frames(depth: int | None) -> list[Rectangle]:
+        drawn = vggscope.diagram(net, input_size=(1, 4), style="layers", depth=depth)
+        assert_tidy(drawn)
+        return [shape for shape in drawn.picture.frame if isinstance(shape, Rectangle) and shape.dashed]
+
+    assert [len(frames(depth)) for depth in (1, 2, 3, 4)] == [0, 1, 2, 4]
+    outer, around, first, second = frames(4)
+    for inside, outside in ((around, outer), (first, around), (second, around)):
+        assert outside.x < inside.x
+        assert inside.x + inside.width < outside.x + outside.width
+        assert outside.y < inside.y
+        assert inside.y + inside.height < outside.y + outside.height
+    assert first.y + first.height <= second.y
+    source = vggscope.diagram(net, input_size=(1, 4), style="layers", depth=4).source
+    assert source.count("subgraph") >= 4
+
+
+def test_only_the_style_layers_has_a_depth() -> None:
+    with pytest.raises(OptionError, match="style blocks has no frames down to a depth\nstyle='layers'"):
+        vggscope.diagram("A", depth=2)
+    with pytest.raises(OptionError, match="a depth of 0 makes no sense"):
+        vggscope.diagram("A", style="layers", depth=0)

@@ -536,6 +536,7 @@ def diagram(
     crop: bool = False,
     only: str | None = None,
     font: str | None = None,
+    depth: int | None = None,
     **options: Unpack[ModelOptions],
 ) -> Diagram:
     """Draw a model, or several `models` side by side with `style="table"`.
@@ -547,7 +548,8 @@ def diagram(
     and `caption` replace the text above the picture, `"none"` leaves one out. Without `legend` nothing stands below it;
     with `crop` the page has no margin. `only` draws a part, with the figures that it has in the whole network: a stage,
     module or layer by its name, or from one to another (`stage3..stage5`). `font` names a font that is installed here:
-    the text is measured in it, and a picture in vectors names it, with others for a viewer that lacks it.
+    the text is measured in it, and a picture in vectors names it, with others for a viewer that lacks it. `depth`
+    frames modules within modules down to that depth, with `style="layers"`.
 
     Raises OptionError for an unknown word, and MissingTool where Graphviz is needed and not installed.
 
@@ -573,6 +575,7 @@ def diagram(
         crop=crop,
         only=only,
         font=font,
+        depth=depth,
     )
 
 

@@ -60,6 +60,10 @@ class _Look:
         option("NAME", "A font that is installed here, in place of Helvetica.", "fonts"),
     ] = None
 
+    depth: Annotated[
+        int | None, option("N", "With --style layers: frames around modules within modules, down to this depth.")
+    ] = None
+
     def keywords(self) -> dict[str, Any]:
         names = None if self.annotate is None else [name.strip() for name in self.annotate.split(",")]
         return {**vars(self), "annotate": names}

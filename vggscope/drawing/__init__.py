@@ -18,7 +18,7 @@ from vggscope.drawing.picture import Picture, linked, scaled
 from vggscope.drawing.subject import Subject, with_printed_softmax
 from vggscope.drawing.theme import Theme
 from vggscope.drawing.themes import THEMES
-from vggscope.errors import OptionError, option, unknown, visible
+from vggscope.errors import OptionError, check_count, option, unknown, visible
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Drawn
@@ -114,6 +114,7 @@ def diagram(
     crop: bool = False,
     only: str | None = None,
     font: str | None = None,
+    depth: int | None = None,
 ) -> Diagram:
     """Draw a network, or several side by side.
 
@@ -122,7 +123,8 @@ def diagram(
     wider picture continues in another row or, if that is not possible, is scaled down. `engine` lays out networks that
     branch. `href` returns the address of a link on an SVG's node, given the name of its layer or stage. `title`,
     `caption`, `legend` and `crop` are those of Framing. `only` names the part to draw, as Subject does. `font` names a
-    family that is installed here, in which the text is measured and drawn.
+    family that is installed here, in which the text is measured and drawn. `depth` is how deep modules have frames
+    within each other, in the style `layers`.
 
     Raises OptionError for an unknown or unsuitable option or part, and MissingTool if `engine` is needed and not
     installed.
@@ -139,6 +141,7 @@ def diagram(
     if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
         limits = f"{option('width')} is {LEAST_WIDTH} to {MOST_WIDTH} points"
         raise OptionError(f"a width of {width:g} makes no sense", limits)
+    _check_depth(depth, style)
     check(engine)
     for network in drawn:
         if not network.nodes:
@@ -155,13 +158,22 @@ def diagram(
             subjects = tuple(Subject(with_printed_softmax(network), fold, only) for network in drawn)
             picture: Picture = module.draw(subjects, look)
         else:
-            picture = module.draw(Subject(drawn[0], fold, only), look)
+            picture = module.draw(Subject(drawn[0], fold, only, depth), look)
         if href is not None:
             picture = linked(picture, href)
         if width is not None and picture.width > width:
             picture = scaled(picture, width / picture.width)
     failure = next((network.failure for network in drawn if network.failure is not None), None)
     return Diagram(picture, THEMES[theme], direction or module.RANKDIR, failure)
+
+
+def _check_depth(depth: int | None, style: str) -> None:
+    if depth is None:
+        return
+    check_count("depth", depth, f"a depth of {depth} makes no sense", 1000)
+    if style != "layers":
+        remedy = f"{option('style', 'layers')} draws modules within modules"
+        raise OptionError(f"style {style} has no frames down to a depth", remedy)
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -47,7 +47,8 @@ def lay_out(
     clusters: Mapping[str, Sequence[str]],
     engine: str,
 ) -> Layout:
-    """Lay out boxes from the top down. `sizes` are widths and heights by name, `clusters` groups of boxes.
+    """Lay out boxes from the top down. `sizes` are widths and heights by name, `clusters` groups of boxes. A group
+    whose boxes are all in one before it lies within that.
 
     Raises MissingTool if the engine is not installed.
     """
@@ -79,13 +80,26 @@ def _source(
         "  edge [arrowhead=none tailport=s]",
     ]
     lines += [f"  {names[n]} [width={w / 72:.4f} height={h / 72:.4f}]" for n, (w, h) in sizes.items()]
-    for index, members in enumerate(clusters.values()):
-        inside = " ".join(names[name] for name in members)
-        lines.append(
-            f"  subgraph cluster_{index} {{ margin={CLUSTER_MARGIN} labelloc=t label={_TITLE_SPACE} {inside} }}"
-        )
+    groups = [[names[name] for name in members] for members in clusters.values()]
+    lines += [_subgraph(index, groups) for index, around in enumerate(_around(groups)) if around is None]
     lines += [f"  {names[start]} -> {names[end]} [weight={weight}]" for (start, end), weight in _weights(edges)]
     return "\n".join([*lines, "}"])
+
+
+def _around(groups: Sequence[Sequence[str]]) -> list[int | None]:
+    """For each group the last one before it that has all of its boxes, or None."""
+    sets = [frozenset(members) for members in groups]
+    return [
+        next((before for before in reversed(range(index)) if members <= sets[before]), None)
+        for index, members in enumerate(sets)
+    ]
+
+
+def _subgraph(index: int, groups: Sequence[Sequence[str]]) -> str:
+    """A group with those within it."""
+    within = [inner for inner, around in enumerate(_around(groups)) if around == index]
+    inside = " ".join([*(_subgraph(inner, groups) for inner in within), *groups[index]])
+    return f"  subgraph cluster_{index} {{ margin={CLUSTER_MARGIN} labelloc=t label={_TITLE_SPACE} {inside} }}"
 
 
 def _weights(edges: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise, takewhile
 
 from vggscope.drawing.engine import Layout, lay_out
 from vggscope.drawing.fonts import text_width
@@ -50,7 +51,7 @@ class OpText:
 @record
 class OpStack:
     """Successive ops without arrows in between: each reads only the one above and keeps its shape. A stack without ops
-    is an input of the stage. `shape` is the output shape, `cluster` the title of the module around it, if drawn.
+    is an input of the stage. `shape` is the output shape, `cluster` the titles of the modules around it, if drawn.
     """
 
     name: str
@@ -64,13 +65,24 @@ class OpStack:
 
 
 @record
+class ModuleFrame:
+    """The frame around the stacks of a module, with its title and how often the module is repeated."""
+
+    title: str
+    count: int
+    stacks: tuple[str, ...]
+
+
+@record
 class StageGraph:
-    """The stacks of a stage by name, the edges between them, and the stacks of each drawn block by its index."""
+    """The stacks of a stage by name, the edges between them, and the frames around modules by a key, the outer ones
+    first.
+    """
 
     stage: Stage
     stacks: dict[str, OpStack]
     edges: tuple[tuple[str, str], ...]
-    clusters: dict[str, list[str]]
+    frames: dict[str, ModuleFrame]
 
     @property
     def width(self) -> float:
@@ -78,31 +90,63 @@ class StageGraph:
         return max([NARROWEST, *(op.width for stack in self.stacks.values() for op in stack.ops)])
 
     def laid_out(self, width: float, engine: str) -> Layout:
-        """The layout of its stacks, with ops of this width. Clusters have their block's index as name."""
+        """The layout of its stacks, with ops of this width. Clusters have the keys of `frames`."""
         sizes = {
             name: (width if stack.ops else max(30.0, text_width(stack.shape, SMALL)), stack.height)
             for name, stack in self.stacks.items()
         }
-        if not self.clusters and list(self.edges) == list(pairwise(self.stacks)):
+        if not self.frames and list(self.edges) == list(pairwise(self.stacks)):
             return _stacked(sizes)
-        return lay_out(sizes, self.edges, self.clusters, engine)
+        return lay_out(sizes, self.edges, {key: frame.stacks for key, frame in self.frames.items()}, engine)
 
 
 def stage_graph(stage: Stage, subject: Subject, look: Look) -> StageGraph:
     """The graph of a stage. A repeated module is drawn once."""
     owners: dict[str, str] = {}
     stacks: dict[str, OpStack] = {}
-    clusters: dict[str, list[str]] = {}
+    frames: dict[str, ModuleFrame] = {}
     for number, block in enumerate(stage.blocks):
         members = _stacks(block, subject, look)
         stacks.update((stack.name, stack) for stack in members)
-        if block.title or block.count > 1:
-            clusters[str(number)] = [stack.name for stack in members]
+        if _is_framed(block, subject.depth):
+            frames[str(number)] = ModuleFrame(block.title, block.count, tuple(stack.name for stack in members))
+        frames.update(
+            (f"{number} {path}", frame) for path, frame in _inner_frames(stage, block, members, subject.depth)
+        )
         names = [stack.name for stack in members for _ in stack.ops]
         for instance in block.instances:
             owners.update((layer.node.name, name) for layer, name in zip(instance, names))
     inputs, edges = _edges(stage, subject, owners)
-    return StageGraph(stage, {**inputs, **stacks}, edges, clusters)
+    around = {name: [frame.title for frame in frames.values() if name in frame.stacks] for name in stacks}
+    stacks = {name: replace(stack, cluster=tuple(filter(None, around[name]))) for name, stack in stacks.items()}
+    return StageGraph(stage, {**inputs, **stacks}, edges, frames)
+
+
+def _is_framed(block: LayerBlock, depth: int | None) -> bool:
+    """Whether a block has a frame: a repeated one, and a module down to this depth."""
+    return block.count > 1 or bool(block.title and (depth is None or len(block.path.split(".")) <= depth))
+
+
+def _inner_frames(
+    stage: Stage, block: LayerBlock, stacks: Sequence[OpStack], depth: int | None
+) -> Iterator[tuple[str, ModuleFrame]]:
+    """The frames of the modules within a block down to this depth, each with its path and place; none without a depth.
+    A module of a single layer has none.
+    """
+    outer = len(_common([layer.name.split(".")[:-1] for layer in stage.layers]))
+    outer = max(outer, len(block.path.split(".")) if block.path else 0)
+    for level in range(outer + 1, (depth or 0) + 1):
+        runs = groupby(stacks, key=lambda stack: tuple(stack.ops[0].layer.name.split(".")[:-1][:level]))
+        for place, (path, run) in enumerate(runs):
+            members = list(run)
+            if len(path) == level and sum(len(stack.ops) for stack in members) > 1:
+                names = tuple(stack.name for stack in members)
+                yield f"{level} {place}", ModuleFrame(within(block.path, ".".join(path)), 1, names)
+
+
+def _common(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The first parts that all paths share."""
+    return [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths))]
 
 
 def drawn_as(subject: Subject) -> dict[str, str]:
@@ -128,17 +172,22 @@ def _stacks(block: LayerBlock, subject: Subject, look: Look) -> list[OpStack]:
             and len(consumers[above.node.name]) == 1
             and layer.report.output_shape == above.report.output_shape
             and (layer.is_minor or layer.kind == "norm")
+            and (subject.depth is None or _module_of(layer, subject.depth) == _module_of(above, subject.depth))
         ):
             stacks[-1].append(layer)
         else:
             stacks.append([layer])
     ends = [sum(map(len, stacks[: i + 1])) - 1 for i in range(len(stacks))]
     results = [output_range([instance[end] for instance in block.instances]) for end in ends]
-    cluster = (block.title,) if block.title else ()
     return [
-        OpStack(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result, cluster)
+        OpStack(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result)
         for stack, result in zip(stacks, results)
     ]
+
+
+def _module_of(layer: Layer, depth: int) -> list[str]:
+    """The path of the module at this depth that holds a layer."""
+    return layer.name.split(".")[:-1][:depth]
 
 
 def _op(layer: Layer, block: LayerBlock, subject: Subject, look: Look) -> OpText:

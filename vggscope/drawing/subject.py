@@ -38,11 +38,13 @@ def with_printed_softmax(network: Network) -> Network:
 class Subject:
     """A network to draw; with `fold`, repeated modules are drawn once. `only` names the part that is drawn, if not all
     of it is: `stage3..stage5`, `layer2`, `conv1_1..pool2`. Its figures are those that it has in the whole network.
+    Modules have frames down to `depth`; without it, repeated ones and those of a series.
     """
 
     network: Network
     fold: bool = True
     only: str | None = None
+    depth: int | None = None
 
     @property
     def title(self) -> str:

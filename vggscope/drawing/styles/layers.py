@@ -101,11 +101,12 @@ def _frame(card: _GraphCard, outline: Frame, shift: tuple[float, float], theme: 
 def _names(card: _GraphCard, shift: tuple[float, float], theme: Theme) -> list[Shape]:
     """The names of the modules in a card and their numbers of repetitions, readable over the arrows."""
     shapes: list[Shape] = []
-    for number, cluster in card.layout.clusters.items():
-        block, box = card.graph.stage.blocks[int(number)], cluster.moved(*shift)
-        title = Text(box.x + 5, box.y + 10, fitted(block.title, SMALL, box.width - 34), SMALL, theme.muted)
-        times = Text(box.right - 5, box.y + 10, f"×{block.count}", BODY, theme.ink, bold=True, anchor="end")
-        for text in (title, times) if block.count > 1 else (title,):
+    for key, cluster in card.layout.clusters.items():
+        module, box = card.graph.frames[key], cluster.moved(*shift)
+        room = box.width - (34 if module.count > 1 else 10)
+        title = Text(box.x + 5, box.y + 10, fitted(module.title, SMALL, room), SMALL, theme.muted)
+        times = Text(box.right - 5, box.y + 10, f"×{module.count}", BODY, theme.ink, bold=True, anchor="end")
+        for text in (title, times) if module.count > 1 else (title,):
             if text.text:
                 left, top, right, bottom = text.bounds
                 shapes += [Rectangle(left - 1.5, top - 1, right - left + 3, bottom - top + 2, theme.card), text]
