@@ -23,6 +23,7 @@ from vggscope.analysis.memory.settings import SIMULATED_AS, WEIGHTS_AS, step_mem
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import MODES, StepConfig
 from vggscope.analysis.receptive_field.result import describe
+from vggscope.analysis.summary import summarize
 from vggscope.cli.app import run
 from vggscope.explorer import Exhibit, page
 from vggscope.explorer.data import memory as memory_data
@@ -564,6 +565,50 @@ def test_pictures_and_tables_are_saved(opened: Open) -> None:
     assert page.evaluate("document.scripts.length") == 2
 
 
+def test_a_change_is_followed_by_all_figures(opened: Open) -> None:
+    page = opened("D")
+
+    def figures(label: str) -> list[str]:
+        return (
+            page.locator("#edit-layers tr", has=page.get_by_role("link", name=label, exact=True))
+            .locator("[data-figure]")
+            .all_inner_texts()
+        )
+
+    def total(key: str) -> str:
+        settle = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        page.evaluate(settle)
+        return page.locator(f"#edit-totals [data-total={key}]").get_attribute("data-value") or ""
+
+    summary = summarize(resolve("D"))
+    assert total("params") == str(summary.totals.params)
+    assert total("inferencePeak") == str(summary.memory.inference_peak_bytes)
+    assert total("trainingPeak") == str(summary.memory.training_peak_bytes)
+    assert page.locator("#edit-section .changed").count() == 0
+    page.get_by_label("units of fc8").fill("10")
+    assert total("params") == str(138_357_544 - 990 * 4097)
+    page.get_by_label("channels of conv3_1").fill("100")
+    total("params")
+    # 100 kernels of 3x3x128, each with a bias
+    assert figures("conv3_1")[0:3] == ["100 × 56 × 56", "24", f"{100 * (9 * 128 + 1):,}"]
+    assert figures("conv3_2")[2] == f"{256 * (9 * 100 + 1):,}"
+    assert text(page, "#edit-count") == "2 changes"
+    page.get_by_label("each layer fits its width").uncheck()
+    total("params")
+    assert text(page, "#edit-error") == "conv3_2: 256 channels are expected, the input has 100: 100x56x56."
+    page.get_by_label("each layer fits its width").check()
+    for label in ("pool1", "pool2"):
+        page.get_by_label(f"leave out {label}").check()
+    page.get_by_label("Height").fill("2")
+    total("params")
+    assert text(page, "#edit-error") == "pool4: a window of 2x2 does not fit its input of 1x112."
+    assert page.locator("#edit-layers tr.broken").get_attribute("data-edit") == "23"
+    assert figures("conv5_1") == [""] * 5
+    page.get_by_role("button", name="Reset").click()
+    assert text(page, "#edit-count") == "no change yet"
+    assert total("macs") == str(summary.totals.macs)
+
+
 def test_dark_and_light_follow_the_reader_and_the_switch(opened: Open) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     card = "getComputedStyle(document.querySelector('.picture:not([hidden]) text')).fill"
@@ -689,6 +734,7 @@ def test_a_network_that_branches(opened: Open, written: Callable[..., Path]) -> 
     page = opened("torchvision:resnet18", at="#layer3.0.conv2")
     chosen_everywhere(page, "layer3.0.conv2")
     assert page.locator(".picture:visible a.chosen").count() == 1
+    assert "layer1.0.add does not read the layer before it alone" in text(page, "#edit-why")
     page.get_by_role("button", name="graph").click()
     assert page.locator(".picture:visible a.chosen").get_attribute("href") == "#layer3.0.conv2"
     choose(page, mode="train", optimizer="adam", dtype="amp", batch=7)

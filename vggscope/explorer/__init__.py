@@ -3,8 +3,8 @@
     Exhibits -> data, drawing (plain data) -> JSON in the template, with css/ and js/ -> the page
 
 Python computes the numbers and the script shows them. The script only evaluates formulas for the reader's choice: the
-box of a unit, the position of a window, the bytes of a step at a batch. To add a view, add a file to js/ and its name
-to SCRIPTS.
+box of a unit, the position of a window, the bytes of a step at a batch, and the rules of a sequential network that the
+reader changes. To add a view, add a file to js/ and its name to SCRIPTS.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vggscope.errors import OptionError, visible
 from vggscope.execution.activations import Activations
 from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields
 from vggscope.explorer.drawing import PageDiagram, drawings, side_by_side
+from vggscope.explorer.edit import editable
 from vggscope.explorer.embed import data_block, packed
 from vggscope.graph import Network
 from vggscope.plain_data import plain_value
@@ -49,6 +50,9 @@ SCRIPTS = (
     "rule",
     "memory",
     "maps",
+    "rules",
+    "step",
+    "edit",
     "exports",
     "compare",
     "main",
@@ -108,6 +112,7 @@ def _model(exhibit: Exhibit, drawn: Sequence[PageDiagram]) -> dict[str, object]:
         "layers": packed(known["layers"]),
         "fields": {**fields, "layers": packed(fields["layers"])},
         "memory": memory(network),
+        "edit": editable(network),
         "parts": {picture.style: picture.parts for picture in drawn},
         "diffs": [plain_value(diff) for diff in exhibit.diffs],
         "maps": feature_maps(network, exhibit.activations) if exhibit.activations else None,

@@ -65,6 +65,7 @@ startCharts();
 startInspector();
 startExplorer();
 startRule();
+startEdit();
 startMemory();
 startMaps();
 startCompare();

@@ -14,8 +14,6 @@ const COLUMNS = [
   { key: 'in', title: 'Input', value: (layer) => product(layer.in), text: (layer) => times(layer.in), number: true },
 ];
 
-const product = (sides) => sides.reduce((total, side) => total * side, 1);
-
 const table = { rows: [], sorted: 'place', down: false };
 
 function nameCell(layer) {

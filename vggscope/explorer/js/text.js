@@ -25,6 +25,8 @@ function share(part, whole) {
   return part > 0 && part * 1000 < whole ? '<0.1%' : `${(100 * part / whole).toFixed(1)}%`;
 }
 
+const product = (sides) => sides.reduce((total, side) => total * side, 1);
+
 const times = (sides) => sides.map(count).join(' × ') || 'scalar';
 
 const pair = (sides) => (new Set(sides).size === 1 ? String(sides[0]) : sides.join(' × '));
