@@ -60,16 +60,18 @@ def longs(*values: int) -> Storage:
 
 
 class Binary:
-    """Numbers of a little-endian machine of 64 bits."""
+    """Numbers of a little-endian machine, with a C `long` of 8 bytes, or of 4 as one of 32 bits has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, long_code: str = "i8") -> None:
         self.data = bytearray()
+        self.long_code = long_code
 
     def integer(self, value: int) -> None:
         self.data += struct.pack("<i", value)
 
     def numbers(self, values: Any) -> None:
-        self.data += np.asarray(values).tobytes()
+        array = np.asarray(values)
+        self.data += (array.astype(self.long_code) if array.dtype == np.int64 else array).tobytes()
 
     def chars(self, value: bytes) -> None:
         self.data += value
@@ -161,9 +163,9 @@ class Writer:
         self.write(value.storage)
 
 
-def saved(value: Any, *, ascii_form: bool = False) -> bytes:
+def saved(value: Any, *, ascii_form: bool = False, long_code: str = "i8") -> bytes:
     """The bytes that torch.save writes."""
-    out = Text() if ascii_form else Binary()
+    out = Text() if ascii_form else Binary(long_code)
     Writer(out).write(value)
     return bytes(out.data)
 

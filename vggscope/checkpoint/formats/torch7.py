@@ -2,8 +2,8 @@
 
 The format is that of File.lua, and of the `write` methods of tensors and storages, in github.com/torch/torch7. Each
 value follows the number of its type. Tables and objects of a class have a number of their own, which stands for them
-where they occur again. A file is in binary, as a little-endian machine of 64 bits writes it, or in ASCII. Nothing in a
-file is run: a function of Lua is passed over.
+where they occur again. A file is in binary, as a little-endian machine of 64 or 32 bits writes it, or in ASCII. Nothing
+in a file is run: a function of Lua is passed over.
 
 Numbers from the file are keys as texts: a file may choose numbers whose hashes collide.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import TypeAlias, TypeVar
@@ -179,21 +180,34 @@ def read_objects(file: BoundedFile) -> T7File:
     if len(head) < 8:
         raise CheckpointError("it is cut short", _REMEDY)
     if ASCII.match(head):
-        source: _BinarySource | _TextSource = _TextSource(file)
-    elif head[:3] == b"\0\0\0" and head[3:4] in (b"\3", b"\4"):
+        return _whole(_TextSource(file))
+    if head[:3] == b"\0\0\0" and head[3:4] in (b"\3", b"\4"):
         raise CheckpointError("its numbers are big-endian, which is not read", "save it on a little-endian machine")
-    else:
-        source = _BinarySource(file)
+    try:
+        return _whole(_BinarySource(file))
+    except CheckpointError:
+        # The file does not tell how long a C `long` was where it was written. A damaged one does not end as it should.
+        narrow = _BinarySource(file, long_bytes=4)
+        with suppress(CheckpointError):
+            found = _whole(narrow)
+            if narrow.position == file.size:
+                return found
+        raise
+
+
+def _whole(source: _BinarySource | _TextSource) -> T7File:
     reader = _T7Reader(source)
     value = reader.load()
     return T7File(value, reader.storages, isinstance(source, _TextSource))
 
 
 class _BinarySource:
-    """The numbers of a file in binary."""
+    """The numbers of a file in binary, with a C `long` of 8 bytes, or of 4 as on a machine of 32 bits or Windows."""
 
-    def __init__(self, file: BoundedFile) -> None:
+    def __init__(self, file: BoundedFile, long_bytes: int = 8) -> None:
         self._file = file
+        self._long = {8: "q", 4: "i"}[long_bytes], long_bytes
+        self.long_dtype = f"int{8 * long_bytes}"
         self._window, self._start = b"", 0
         self.position = 0
         file.allow(_MOST_READ)
@@ -202,7 +216,8 @@ class _BinarySource:
         return int(struct.unpack("<i", self._bytes(4))[0])
 
     def longs(self, count: int) -> tuple[int, ...]:
-        return struct.unpack(f"<{count}q", self._bytes(8 * count))
+        code, size = self._long
+        return struct.unpack(f"<{count}{code}", self._bytes(size * count))
 
     def double(self) -> float:
         return float(struct.unpack("<d", self._bytes(8))[0])
@@ -216,7 +231,8 @@ class _BinarySource:
 
     def data(self, dtype: str, count: int) -> tuple[Extent, tuple[int, ...]]:
         """Where the elements of a storage are, and the numbers of a few integers."""
-        start, size = self.position, count * ELEMENT_BYTES[dtype]
+        element = self._long[1] if dtype == "int64" else ELEMENT_BYTES[dtype]
+        start, size = self.position, count * element
         numbers = self.longs(count) if dtype == "int64" and count <= _MOST_NUMBERS else ()
         self._skip(start + size)
         return Extent(start, size), numbers
@@ -239,6 +255,8 @@ class _BinarySource:
 
 class _TextSource:
     """The numbers of a file in ASCII, in which a blank or the end of a line follows each."""
+
+    long_dtype = "int64"
 
     def __init__(self, file: BoundedFile) -> None:
         self._file = file
@@ -492,14 +510,17 @@ class _T7Reader:
         (offset,) = self._source.longs(1)
         if any(not 0 <= number < 2**48 for number in (*shape, *stride)) or not 0 <= offset <= 2**48:
             raise CheckpointError("a tensor in it has a shape or a stride that no tensor has", _REMEDY)
-        return _OpenTensor(T7Tensor(dtype, shape, stride, max(offset - 1, 0)))
+        return _OpenTensor(T7Tensor(self._stored(dtype), shape, stride, max(offset - 1, 0)))
+
+    def _stored(self, dtype: str) -> str:
+        return self._source.long_dtype if dtype == "int64" else dtype
 
     def _storage(self, key: str, dtype: str) -> T7Storage:
         (count,) = self._source.longs(1)
         if not 0 <= count < 2**48:
             raise CheckpointError(f"a storage in it has {count} elements", _REMEDY)
         self.storages[key], numbers = self._source.data(dtype, count)
-        return T7Storage(key, dtype, count, numbers)
+        return T7Storage(key, self._stored(dtype), count, numbers)
 
 
 _OPEN = (_OpenTable, _OpenObject, _OpenTensor, _OpenFunction)
