@@ -193,8 +193,12 @@ COUNTED = """
 i = Input((12,), dtype="int32")
 x = L.GRU(4, return_sequences=True)(L.LSTM(5, return_sequences=True)(L.Embedding(50, 6)(i)))
 x = L.SimpleRNN(3, return_sequences=True, use_bias=False)(L.GRU(3, return_sequences=True, reset_after=False)(x))
-model = Model(i, L.Dense(2)(L.Bidirectional(L.LSTM(2))(L.RepeatVector(3)(L.Flatten()(x)))))
+b = L.Bidirectional(L.LSTM(2, return_sequences=True))(L.RepeatVector(3)(L.Flatten()(x)))
+b = L.MultiHeadAttention(2, 3, value_dim=2)(b, L.Bidirectional(L.GRU(5, return_sequences=True), merge_mode="sum")(b))
+b = L.TimeDistributed(L.Dense(2), name="apart")(L.GroupNormalization(2)(b))
+model = Model(i, L.Dense(2)(b))
 model.save(f"{folder}/counted.keras")
+model.save(f"{folder}/counted.h5")
 np.savez(f"{folder}/counted.npz", **{layer.name: layer.count_params() for layer in model.layers})
 norms = [L.BatchNormalization(scale=scale, center=center) for scale in (0, 1) for center in (0, 1)]
 norms = keras.Sequential([Input((4, 4, 3)), L.Conv2D(5, 3, use_bias=False), *norms])
@@ -432,7 +436,7 @@ def test_parameters_are_those_of_keras_or_at_least_the_known_ones(by_keras: Path
     report = vggscope.summary(str(by_keras / "counted.keras"))
     ours = {layer.name: layer.params for layer in report.layers}
     (unknown,) = (name for name, params in ours.items() if params is None)
-    assert unknown == "bidirectional"
+    assert unknown == "apart"
     assert {name: params for name, params in ours.items() if params} == {
         name: count for name, count in counted.items() if count and name != unknown
     }
@@ -440,8 +444,27 @@ def test_parameters_are_those_of_keras_or_at_least_the_known_ones(by_keras: Path
     assert report.totals.params_known == sum(counted.values()) - counted[unknown]
     assert f"at least {report.totals.params_known:,}" in str(report)
     assert json.loads(report.to_json())["totals"]["params"] is None
-    with pytest.raises(ModelError, match="the parameters of bidirectional are not known"):
+    macs = {layer.name: layer.macs for layer in report.layers}
+    assert macs["bidirectional"] == 2 * 3 * 4 * 2 * (36 + 2)  # directions, steps, gates, units, features and states
+    assert macs["bidirectional_1"] == 2 * 3 * 3 * 5 * (4 + 5)
+    projections = 3 * 2 * (4 * 3 + 5 * 3 + 5 * 2 + 2 * 4)  # steps, heads: query, key, value, output
+    assert macs["multi_head_attention"] == projections + 3 * 3 * 2 * (3 + 2)
+    with pytest.raises(ModelError, match="the parameters of apart are not known"):
         vggscope.memory(str(by_keras / "counted.keras"))
+
+
+@needs_keras
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_each_tensor_of_a_layer_in_parts_is_in_a_named_row(by_keras: Path, suffix: str) -> None:
+    with np.load(by_keras / "counted.npz") as file:
+        counted = {name: int(file[name]) for name in file.files}
+    found = vggscope.inspect(str(by_keras / f"counted.{suffix}"))
+    assert found.params == sum(counted.values())
+    rows = {layer.name: layer.params for layer in found.layers}
+    assert "" not in rows
+    assert not any(name.endswith("recurrent") for name in rows)
+    parts = [params for name, params in rows.items() if name.startswith("bidirectional.")]
+    assert sum(parts) == counted["bidirectional"]
 
 
 @needs_keras

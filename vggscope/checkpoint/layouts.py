@@ -24,6 +24,7 @@ _LEAVES = {
     **dict.fromkeys(("running_mean", "moving_mean", "mean"), "running_mean"),
     **dict.fromkeys(("running_var", "moving_variance", "variance", "var"), "running_var"),
     **{"depthwise_kernel": "weight", "num_batches_tracked": "num_batches_tracked"},
+    "recurrent_kernel": "recurrent_kernel",
 }
 """torch's name of a tensor within its layer, by other frameworks'."""
 

@@ -17,7 +17,7 @@ from vggscope.checkpoint.formats.bounded_file import BoundedFile, FileWindow, st
 from vggscope.checkpoint.formats.numpy_files import DTYPES
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_RANK, LARGEST_SIDE
 from vggscope.checkpoint.formats.torch_save import DAMAGE, LARGEST_DIRECTORY
-from vggscope.checkpoint.layouts import in_torch_layout
+from vggscope.checkpoint.layouts import in_torch_layout, torch_name
 from vggscope.errors import CheckpointError, MissingTool, printable
 from vggscope.ops.base import numel
 from vggscope.record import record
@@ -275,6 +275,12 @@ _PARTS = {
 }
 """The tensors of layers with a depthwise kernel, in Keras's order; a separable convolution has two parts."""
 
+_CELL = ("kernel", "recurrent_kernel", "bias")
+"""The tensors of the cell of a recurrent layer."""
+
+_TWO_NORMS = ("layernormalization", "groupnormalization")
+"""The norms whose two tensors are a scale and a shift."""
+
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
 """The names that Keras itself gives the tensors of a separable convolution."""
 
@@ -290,9 +296,22 @@ def _with_names(tensors: list[StoredTensor], settings: _KerasSettings) -> list[S
         leaves = _leaves(layer, members, settings, is_numbered=layer != group)
         names.update((member.name, f"{layer}/{leaf}") for member, leaf in zip(members, leaves))
     return [
-        replace(tensor, name=_short(names.get(tensor.name, tensor.name)), original=Original(tensor.name, tensor.shape))
+        replace(
+            tensor,
+            name=_dotted(_short(names.get(tensor.name, tensor.name))),
+            original=Original(tensor.name, tensor.shape),
+        )
         for tensor in tensors
     ]
+
+
+def _dotted(name: str) -> str:
+    """A tensor's name, as a path of torch where nothing tells what the tensor is.
+
+    >>> _dotted("dense/kernel"), _dotted("block/layers/group_normalization/0"), _dotted("words/embeddings:0")
+    ('dense/kernel', 'block.layers.group_normalization.0', 'words.embeddings')
+    """
+    return name if torch_name(name) != name else name.replace("/", ".").removesuffix(":0")
 
 
 def _leaves(
@@ -308,13 +327,22 @@ def _leaves(
     if is_numbered and part:
         return _PARTS[part]
     if is_numbered:
-        ranks = [len(member.shape) for member in members]
-        if kind.startswith("batchnormalization") and ranks in ([1] * 2, [1] * 3):
-            return _norm_leaves(layer, len(members) - 2, settings.norms)
-        return ("kernel", "bias") if ranks[0] > 1 and len(members) <= 2 else _NORM if ranks == [1] * 4 else ()
+        return _numbered_leaves(layer, kind, [len(member.shape) for member in members], settings)
     if part == "separable" and set(given) <= set(_SEPARABLE):
         return [_PARTS[part][_SEPARABLE.index(leaf)] for leaf in given]
     return ["depthwise_kernel" if leaf == "kernel" else leaf for leaf in given] if part == "depthwise" else ()
+
+
+def _numbered_leaves(layer: str, kind: str, ranks: list[int], settings: _KerasSettings) -> Sequence[str]:
+    """The names of a layer's tensors by their numbers of axes; their own numbers where these do not tell."""
+    count = len(ranks)
+    if kind == "cell" and ranks[:2] == [2, 2] and count <= len(_CELL):
+        return _CELL[:count]
+    if kind.startswith("batchnormalization") and ranks in ([1] * 2, [1] * 3):
+        return _norm_leaves(layer, count - 2, settings.norms)
+    if ranks == [1] * 4 or (kind.rstrip("0123456789") in _TWO_NORMS and ranks == [1] * 2):
+        return _NORM[:count]
+    return ("kernel", "bias") if ranks[0] > 1 and count <= 2 else [str(number) for number in range(count)]
 
 
 def _norm_leaves(layer: str, trained: int, norms: Sequence[tuple[str, ...]]) -> Sequence[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from typing import Any
 
 from vggscope.errors import printable
 from vggscope.foreign.keras.step import CONVOLUTION, DENSE, DEPTHWISE, TRANSPOSED, KerasStep, KerasTensor
@@ -20,7 +21,7 @@ from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.embedding import Embedding
 from vggscope.ops.linear import Linear
 from vggscope.ops.merge import Concatenation
-from vggscope.ops.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
+from vggscope.ops.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm
 from vggscope.ops.recorded import Recorded
 from vggscope.ops.reduction import Reduction
 from vggscope.ops.regularization import AlphaDropout, Dropout, Dropout2d, Identity
@@ -363,9 +364,25 @@ def _layer_norm(step: KerasStep) -> KerasTensor:
     if step.axis(tensor, step.config.get("axis", -1)) != len(shape) - 1:
         raise ValueError("it normalises another axis than the last one")
     scales, centers = (step.config.get(key, True) is not False for key in ("scale", "center"))
-    if centers and not scales:
-        raise ValueError("there is no rule for a shift without a scale")
-    return step.add(LayerNorm(shape[-1:], _number(step, "epsilon", 1e-3), scales, centers), tensor)
+    result = step.add(LayerNorm(shape[-1:], _number(step, "epsilon", 1e-3), scales, scales and centers), tensor)
+    if scales or not centers:
+        return result
+    is_trained = step.config.get("trainable", True) is not False
+    own = Parameter(f"{step.name}.bias", shape[-1:], trainable=is_trained)
+    return step.step(WithConstants(Elementwise("add"), (None, shape[-1:])), result, parameters=(own,))
+
+
+def _group_norm(step: KerasStep) -> KerasTensor:
+    """Norms of equal groups of channels, of each channel for -1 groups."""
+    tensor = step.walk.first(step.name, step.tensor)
+    channels, groups = step.walk.shape(tensor)[1], step.config.get("groups", 32)
+    if step.axis(tensor, step.config.get("axis", -1)) != 1 or type(groups) is not int:
+        raise ValueError("it normalises another axis than that of the channels")
+    groups = channels if groups == -1 else groups
+    scales, centers = (step.config.get(key, True) is not False for key in ("scale", "center"))
+    if scales != centers or groups < 1 or channels % groups:
+        raise ValueError("there is no rule for a scale or a shift alone, or for groups of unequal size")
+    return step.add(GroupNorm(groups, channels, _number(step, "epsilon", 1e-3), affine=scales), tensor)
 
 
 def _relu(step: KerasStep) -> KerasTensor:
@@ -508,27 +525,100 @@ def _embedding(step: KerasStep) -> KerasTensor:
     return step.add(op, step.walk.plain(step.name, step.tensor))
 
 
-def _recurrent(gates: int) -> Callable[[KerasStep], KerasTensor]:
-    """A layer that multiplies the input and its state by the matrices of so many gates at each step."""
+def _recurrent(step: KerasStep) -> KerasTensor:
+    """A layer that multiplies the input and its state by the matrices of its gates at each step."""
+    return _directions(step, {"": (step.call.type, step.config)}, 1)
 
-    def rule(step: KerasStep) -> KerasTensor:
-        tensor = step.walk.plain(step.name, step.tensor)
-        shape, units = step.walk.shape(tensor), _count(step, "units")
-        if len(shape) != 3 or len(step.inputs) > 1 or step.config.get("return_state"):
-            raise ValueError("there is no rule for its states, or for an input without an axis of steps")
-        steps, features = shape[1:]
-        width = gates * units
-        biases = 2 if gates == _GATES["GRU"] and step.config.get("reset_after", step.call.dialect == 3) else 1
-        weights: dict[str, Shape] = {"kernel": (features, width), "recurrent_kernel": (units, width)}
-        if step.config.get("use_bias", True):
-            weights["bias"] = (width,) if biases == 1 else (biases, width)
-        is_trained = step.config.get("trainable", True) is not False
-        output = (1, steps, units) if step.config.get("return_sequences") else (1, units)
-        op = Recorded(step.call.type, (shape,), output, cost=steps * width * (features + units), backward_cost=None)
-        parameters = [Parameter(f"{step.name}.{leaf}", sides, is_trained) for leaf, sides in weights.items()]
-        return KerasTensor(step.walk.graph.add(step.name, op, [tensor.source], parameters, is_named=True))
 
-    return rule
+def _bidirectional(step: KerasStep) -> KerasTensor:
+    """A recurrent layer forwards and one backwards, whose outputs are joined along the features or merged."""
+    directions = {}
+    for end in ("forward", "backward"):
+        layer = step.config.get("layer" if end == "forward" else "backward_layer") or step.config.get("layer")
+        config = layer.get("config") if isinstance(layer, Mapping) else None
+        if layer is None or not isinstance(config, Mapping):
+            raise LookupError("it names no layer")
+        directions[f"{end}_layer."] = (str(layer["class_name"]), config)
+    mode = step.config.get("merge_mode", "concat")
+    if mode not in ("concat", "sum", "ave", "mul"):
+        raise ValueError(f"there is no rule for its merge_mode {printable(str(mode), 40)}")
+    return _directions(step, directions, 2 if mode == "concat" else 1)
+
+
+def _directions(step: KerasStep, directions: Mapping[str, tuple[str, Mapping[str, Any]]], joined: int) -> KerasTensor:
+    """One or two recurrent layers over a sequence, by the beginning of their weights' names.
+
+    The output has the features of `joined` of them. MACs: the products of each gate of each at each step.
+    """
+    tensor = step.walk.plain(step.name, step.tensor)
+    shape = step.walk.shape(tensor)
+    settings = [config for _, config in directions.values()]
+    if len(shape) != 3 or len(step.inputs) > 1 or any(config.get("return_state") for config in settings):
+        raise ValueError("there is no rule for its states, or for an input without an axis of steps")
+    steps, features = shape[1:]
+    is_trained = all(config.get("trainable", True) is not False for config in (step.config, *settings))
+    parameters: list[Parameter] = []
+    cost = units = 0
+    for name, (kind, config) in directions.items():
+        if kind not in _GATES:
+            raise ValueError(f"there is no rule for a layer {printable(kind, 60)} in it")
+        weights, units = _recurrent_weights(step, kind, config, features)
+        cost += steps * sum(prod(sides) for leaf, sides in weights.items() if leaf != "bias")
+        parameters += [Parameter(f"{step.name}.{name}{leaf}", sides, is_trained) for leaf, sides in weights.items()]
+    wide = units * joined
+    output = (1, steps, wide) if settings[0].get("return_sequences") else (1, wide)
+    op = Recorded(step.call.type, (shape,), output, cost=cost, backward_cost=None)
+    return KerasTensor(step.walk.graph.add(step.name, op, [tensor.source], parameters, is_named=True))
+
+
+def _recurrent_weights(
+    step: KerasStep, kind: str, config: Mapping[str, Any], features: int
+) -> tuple[dict[str, Shape], int]:
+    """The weights of a recurrent layer, and its units. Raises ValueError for settings that are none."""
+    gates, units = _GATES[kind], config.get("units")
+    if type(units) is not int or units < 1:
+        raise ValueError(f"its units is {printable(str(units), 40)}")
+    width = gates * units
+    has_two = kind == "GRU" and config.get("reset_after", step.call.dialect == 3)
+    weights: dict[str, Shape] = {"kernel": (features, width), "recurrent_kernel": (units, width)}
+    if config.get("use_bias", True):
+        weights["bias"] = (2, width) if has_two else (width,)
+    return weights, units
+
+
+def _multi_head_attention(step: KerasStep) -> KerasTensor:
+    """Attention of a query to the steps of a value, in heads. (Vaswani et al. 2017, section 3.2.2)
+
+    MACs: the four projections, each query with each key, and each weight with each value.
+    """
+    tensors = [step.walk.plain(step.name, tensor) for tensor in step.inputs]
+    shapes = [step.walk.shape(tensor) for tensor in tensors]
+    is_usual = step.config.get("attention_axes") in (None, 1, [1], [-2])
+    if len(shapes) not in (2, 3) or any(len(shape) != 3 for shape in shapes) or not is_usual:
+        raise ValueError(f"there is no rule for {len(shapes)} inputs, or for several axes of steps")
+    query, value, key = (*shapes, shapes[1])[:3]
+    heads, size = _count(step, "num_heads"), _count(step, "key_dim")
+    wide = size if step.config.get("value_dim") is None else _count(step, "value_dim")
+    own = step.config.get("output_shape")
+    if own is not None and not (isinstance(own, (list, tuple)) and len(own) == 1) and type(own) is not int:
+        raise ValueError(f"its output_shape is {printable(str(own), 40)}")
+    features = query[2] if own is None else own if isinstance(own, int) else own[0]
+    kernels: dict[str, tuple[Shape, Shape, int]] = {
+        "query": ((query[2], heads, size), (heads, size), query[1]),
+        "key": ((key[2], heads, size), (heads, size), key[1]),
+        "value": ((value[2], heads, wide), (heads, wide), value[1]),
+        "attention_output": ((heads, wide, features), (features,), query[1]),
+    }
+    is_trained = step.config.get("trainable", True) is not False
+    parameters = []
+    for name, (kernel, bias, _) in kernels.items():
+        leaves = {"kernel": kernel, **({"bias": bias} if step.config.get("use_bias", True) else {})}
+        parameters += [Parameter(f"{step.name}.{name}.{leaf}", sides, is_trained) for leaf, sides in leaves.items()]
+    cost = sum(steps * prod(kernel) for kernel, _, steps in kernels.values())
+    cost += query[1] * key[1] * heads * (size + wide)
+    op = Recorded(step.call.type, tuple(shapes), (1, query[1], features), cost=cost, backward_cost=None)
+    sources = [tensor.source for tensor in tensors]
+    return KerasTensor(step.walk.graph.add(step.name, op, sources, parameters, is_named=True))
 
 
 def _normalization(step: KerasStep) -> KerasTensor:
@@ -567,6 +657,7 @@ _RULES: Mapping[str, Callable[[KerasStep], KerasTensor]] = {
     "Flatten": _flatten,
     "GaussianDropout": _same,
     "GaussianNoise": _same,
+    "GroupNormalization": _group_norm,
     "LayerNormalization": _layer_norm,
     "LeakyReLU": _leaky_relu,
     "Maximum": _merge("maximum"),
@@ -588,7 +679,9 @@ _RULES: Mapping[str, Callable[[KerasStep], KerasTensor]] = {
     "SpatialDropout2D": _spatial_dropout,
     "SpatialDropout3D": _spatial_dropout,
     "Subtract": _merge("sub"),
-    **{kind: _recurrent(gates) for kind, gates in _GATES.items()},
+    **dict.fromkeys(_GATES, _recurrent),
+    "Bidirectional": _bidirectional,
+    "MultiHeadAttention": _multi_head_attention,
     **{f"Conv{n}D": _convolution(n) for n in (1, 2, 3)},
     **{f"Conv{n}DTranspose": _transposed(n) for n in (1, 2, 3)},
     **{f"Cropping{n}D": _cropping(n) for n in (1, 2, 3)},

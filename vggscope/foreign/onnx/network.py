@@ -240,9 +240,14 @@ def _fitted(info: ValueInfo, stated: Sequence[int | str | None], shape: Shape, b
     pairs = enumerate(zip(stated, shape))
     fits = (axis == batch_axis or not isinstance(size, int) or size == have for axis, (size, have) in pairs)
     if len(shape) != len(stated) or not all(fits):
-        text = printable("x".join("?" if size is None else str(size) for size in stated))
+        # As sizes are given: without the batch.
+        have, given = (
+            "x".join("?" if size is None else str(size) for axis, size in enumerate(sizes) if axis != batch_axis)
+            for sizes in (stated, shape)
+        )
+        sample = "" if batch_axis is None else " for a sample"
         raise ShapeError(
-            f"the file fixes {printable(info.name)} as {text}, which {'x'.join(map(str, shape))} does not fit",
+            f"the file fixes {printable(info.name)} as {printable(have)}{sample}, which {given} does not fit",
             f"leave {option('input_size')} out, or export the model again with dynamic axes",
         )
     return shape
