@@ -860,6 +860,63 @@ def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> N
     with torch.no_grad():
         strongest = module(image)[0].argsort(descending=True).tolist()
     assert page.locator("#maps tbody th").all_inner_texts() == [str(found) for found in strongest]
+    told = page.locator("#maps tbody td:last-child").all_inner_texts()
+    with torch.no_grad():
+        shares = module(image)[0].softmax(0)[strongest].tolist()
+    assert [float(share.removesuffix("%")) for share in told] == pytest.approx([100 * p for p in shares], rel=0.01)
+
+
+def test_any_unit_of_the_first_layer_and_any_channel(opened: Open, photo: Path, tmp_path: Path) -> None:
+    import torch
+    from PIL import Image
+
+    from vggscope.execution.activations import image_tensor
+    from vggscope.photo import open_photo
+    from vggscope.sources.resolve import resolve_module
+
+    torch.manual_seed(4)
+    options = replace_input(20)
+    network, module = resolve(MAPPED, options), resolve_module(MAPPED, options)
+    weights, second = tmp_path / "weights.pth", tmp_path / "green.png"
+    torch.save(module.state_dict(), weights)
+    Image.new("RGB", (40, 40), (10, 200, 30)).save(second)
+    images = ["--image", str(photo), "--image", str(second)]
+    page = opened(MAPPED, "--input", "3x20x20", *images, "--weights", str(weights), at="#conv1_1")
+    page.locator("#sheet-mark").wait_for()
+    page.locator("#map").focus()
+    page.keyboard.press("Home")
+    with torch.no_grad():
+        made = {
+            path.name: module.features[0](image_tensor(network, open_photo(str(path))))[0]  # type: ignore[index]
+            for path in (photo, second)
+        }
+    for name, presses, unit in (("photo.png", 0, (0, 0)), ("green.png", 3, (3, 0))):
+        page.locator("#maps-section .images").get_by_role("button", name=name).click()
+        page.locator("#sheet-mark").wait_for()
+        page.locator("#map").focus()
+        for _ in range(presses):
+            page.keyboard.press("ArrowDown")
+        for channel in (5, 2):
+            page.get_by_label("Channel", exact=True).fill(str(channel))
+            page.locator(
+                "#product h3", has_text=f"Unit {unit[0]}, {unit[1]} of channel {channel} of conv1_1"
+            ).wait_for()
+            found = float(page.locator("#product data").get_attribute("value") or "")
+            assert found == pytest.approx(float(made[name][channel, unit[0], unit[1]]), abs=1e-4)
+    mean = float(made["green.png"][2].clamp(min=0).mean())
+    assert f"mean activation {float(f'{mean:.3g}')}" in text(page, "#sheet-text")
+    assert page.locator("#kernels button").count() == 8
+    for what in ("the feature maps", "all channels"):
+        assert downloaded(page, f"Save {what} as PNG").startswith(b"\x89PNG")
+    weight = module.features[0].weight  # type: ignore[index]
+    assert text(page, "#weights-text").startswith("216 weights of conv1_1 from ")
+    assert f"standard deviation {float(f'{weight.std(correction=0):.3g}')}" in text(page, "#weights-text")
+    assert serious_findings(page) == []
+    page.evaluate("location.hash = '#conv2_1'")
+    shows(page, "conv2_1")
+    assert page.locator("#image image").get_attribute("href") != page.evaluate(
+        "JSON.parse(document.querySelector('#data').textContent).images[0].uri"
+    )
 
 
 def test_an_inner_product_adds_up_to_what_torch_gives() -> None:

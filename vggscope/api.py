@@ -44,6 +44,7 @@ from vggscope.sources.resolve import claim_process, own_process
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import nn
     from typing_extensions import Unpack
 
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from vggscope.diffing.weight_check import WeightCheck
     from vggscope.drawing import Diagram
     from vggscope.execution.activations import Activations
+    from vggscope.explorer import Exhibit
     from vggscope.explorer.result import Page
     from vggscope.foreign.onnx.run import OnnxRunner
     from vggscope.lock_file import Lock
@@ -1034,7 +1036,7 @@ def report(
     *models: Model,
     input_size: InputSizes | None = None,
     ref: str | None = None,
-    image: str | None = None,
+    image: str | Sequence[str] | None = None,
     weights: str | None = None,
     **options: Unpack[ModelOptions],
 ) -> Page:
@@ -1042,8 +1044,8 @@ def report(
 
     `.save("vgg16.html")` writes it, `.html` is its text, and a notebook shows it. `ref` compares each model with
     torchvision, timm, paper or any MODEL; left out, several models are compared with the first, and somebody else's VGG
-    with the paper's. `image` is a photo for the receptive fields. `weights` is a checkpoint of the model, with which
-    the page shows the photo's feature maps.
+    with the paper's. `image` is a photo for the receptive fields, or several. `weights` is a checkpoint of the model,
+    with which the page shows the photos' feature maps, the probabilities of the classes, and the weights.
 
     Raises ModelError, OptionError, CheckpointError, and ShapeError for a model that does not run on its input.
 
@@ -1051,30 +1053,48 @@ def report(
     <Page about D (VGG-16), ... KiB>
     """
     from vggscope.drawing.subject import Subject
-    from vggscope.explorer import Exhibit, page
+    from vggscope.explorer import Exhibit, PageImage, page
     from vggscope.explorer.embed import photo_uri
     from vggscope.explorer.result import Page
     from vggscope.photo import open_photo
 
     if not models:
         raise OptionError("no model to show", "for example vggscope report D -o vgg16.html")
-    if weights is not None and (image is None or len(models) > 1):
+    paths = [image] if isinstance(image, str) else list(image or ())
+    if weights is not None and (not paths or len(models) > 1):
         problem = f"{option('weights')} shows what one model makes of an image"
         raise OptionError(problem, f"name one model, and {option('image', 'photo.jpg')}")
     inputs, steps = _inputs(input_size, options), _peaks(None, for_any_batch=True)
     networks = [_network(model, inputs, options, steps).require_runnable() for model in models]
-    photo = open_photo(image) if image is not None else None
+    photos = [open_photo(path) for path in paths]
     exhibits = [
         Exhibit(shown, Subject(shown).title, _comparisons(model, shown, networks[0], ref, options))
         for model, shown in zip(models, networks)
     ]
-    if weights is not None and photo is not None:
-        from vggscope.execution.activations import activations as run
-
+    if weights is not None:
         module = _in_float32(_module_factory(models[0], input_size, options, weights), networks[0].name)
-        exhibits = [replace(exhibits[0], activations=run(networks[0], module, photo))]
-    text = page(exhibits, photo_uri(photo, networks[0].input_shape) if photo is not None else None)
+        exhibits = [_with_images(exhibits[0], module, photos)]
+    shown_images = [
+        PageImage(os.path.basename(path), photo_uri(photo, networks[0].input_shape))
+        for path, photo in zip(paths, photos)
+    ]
+    text = page(exhibits, shown_images)
     return Page(", ".join(exhibit.title for exhibit in exhibits), text)
+
+
+def _with_images(exhibit: Exhibit, module: nn.Module, photos: Sequence[Image]) -> Exhibit:
+    """The exhibit with what the module makes of each photo, and its weights."""
+    from vggscope.execution.activations import activations as run
+    from vggscope.execution.channel_sheets import first_layer, image_channels, weight_histograms
+
+    network = exhibit.network
+    return replace(
+        exhibit,
+        activations=tuple(run(network, module, photo, len(photos)) for photo in photos),
+        channels=tuple(image_channels(network, module, photo, len(photos)) for photo in photos),
+        weights=weight_histograms(network, module),
+        first=first_layer(network, module),
+    )
 
 
 def catalogue(*, refs: bool = False) -> Catalogue:

@@ -25,9 +25,12 @@ def report(
             "references",
         ),
     ] = None,
-    image: Annotated[str | None, option("FILE", "Your own image for the receptive fields.", *IMAGE_FILES)] = None,
+    image: Annotated[
+        list[str] | None,
+        option("FILE", "Your own image for the receptive fields; may be given several times.", *IMAGE_FILES),
+    ] = None,
     weights: Annotated[
-        str | None, option("FILE", "Weights of the model, to show the image's feature maps.", *CHECKPOINT_FILES)
+        str | None, option("FILE", "Weights of the model, to show the images' feature maps.", *CHECKPOINT_FILES)
     ] = None,
 ) -> None:
     """Write one page to explore models. The file holds all its data and works offline.

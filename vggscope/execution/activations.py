@@ -101,18 +101,19 @@ class Activations(TableResult[LayerActivations]):
     classes: tuple[str, ...] | None
 
 
-def activations(network: Network, module: nn.Module, photo: Image) -> Activations:
+def activations(network: Network, module: nn.Module, photo: Image, images: int = 1) -> Activations:
     """Run the module on an image at evaluation and return the strongest activations of each of its layers.
 
-    `METHOD` says which are listed and how the image is prepared. The module's mode stays as it is.
+    `METHOD` says which are listed and how the image is prepared. The module's mode stays as it is. `images` is how many
+    share `MAP_PIXELS`.
 
     Raises OptionError for a network that takes no image of one or three channels.
     """
     import torch
 
     image = image_tensor(network, photo)
-    recorder = _Recorder(network)
-    with torch.no_grad(), module_mode(module, training=False), _hooked(network, module, recorder.record):
+    recorder = _Recorder(network, MAP_PIXELS / images)
+    with torch.no_grad(), module_mode(module, training=False), recorded_calls(network, module, recorder.record):
         module(image)
     layers = (recorder.layers[node.name] for node in network.nodes if node.name in recorder.layers)
     return Activations("vggscope/activations@1", network.name, network.input_shape, tuple(layers), classes(network))
@@ -137,7 +138,7 @@ def image_tensor(network: Network, photo: Image) -> Tensor:
 
 
 @contextmanager
-def _hooked(
+def recorded_calls(
     network: Network, module: nn.Module, record: Callable[[Node, nn.Module, Tensor, Tensor], None]
 ) -> Iterator[None]:
     """Within, `record` is called with each node that a module's call is, that module, its input and its output.
@@ -167,11 +168,11 @@ def _hooked(
 class _Recorder:
     """Collects the activations of the layers during a forward pass."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, pixels_of_maps: float) -> None:
         self.layers: dict[str, LayerActivations] = {}
         maps = [node for node in network.nodes if len(network.output_shape(node)) == 4]
         self._listed = {node.name for node in maps if len(maps) <= MANY_MAPS or _is_main(node)}
-        pixels = MAP_PIXELS / max(1, len(self._listed) * CHANNELS)
+        pixels = pixels_of_maps / max(1, len(self._listed) * CHANNELS)
         self._side = int(min(max(pixels**0.5, SMALLEST), LARGEST))
 
     def record(self, node: Node, module: nn.Module, image: Tensor, output: Tensor) -> None:

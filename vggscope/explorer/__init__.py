@@ -18,7 +18,8 @@ from vggscope._version import __version__
 from vggscope.diffing.result import Diff
 from vggscope.errors import OptionError, visible
 from vggscope.execution.activations import Activations
-from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields
+from vggscope.execution.channel_sheets import ImageChannels, ImageKernels, WeightHistogram
+from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields, weights
 from vggscope.explorer.drawing import PageDiagram, drawings, side_by_side
 from vggscope.explorer.edit import editable
 from vggscope.explorer.embed import data_block, packed
@@ -50,6 +51,7 @@ SCRIPTS = (
     "rule",
     "memory",
     "maps",
+    "channels",
     "rules",
     "step",
     "edit",
@@ -62,18 +64,29 @@ SCRIPTS = (
 
 @record
 class Exhibit:
-    """A network and its results in a page: its comparisons with other networks, and the activations of an image if
-    weights were given.
+    """A network and its results in a page: its comparisons with other networks and, if weights were given, the
+    activations of each image and what the weights are.
     """
 
     network: Network
     title: str
     diffs: tuple[Diff, ...] = ()
-    activations: Activations | None = None
+    activations: tuple[Activations, ...] = ()
+    channels: tuple[ImageChannels, ...] = ()
+    weights: tuple[WeightHistogram, ...] = ()
+    first: ImageKernels | None = None
 
 
-def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
-    """Return the page's HTML. `image` is a data URI of the image that the explorer shows in place of its drawn sample.
+@record
+class PageImage:
+    """An image that the explorer shows in place of its drawn sample, as a data URI."""
+
+    name: str
+    uri: str
+
+
+def page(exhibits: Sequence[Exhibit], images: Sequence[PageImage] = ()) -> str:
+    """Return the page's HTML.
 
     Raises OptionError for a network without layers.
     """
@@ -86,7 +99,7 @@ def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
         "schema": "vggscope/page@1",
         "version": __version__,
         "models": [_model(exhibit, pictures) for exhibit, pictures in zip(exhibits, drawn)],
-        "image": image,
+        "images": [{"name": visible(image.name), "uri": image.uri} for image in images],
     }
     style, script = _style(drawn, together), _script()
     return _template().render(
@@ -99,6 +112,7 @@ def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
         drawn=drawn,
         together=together,
         compared=len(exhibits) > 1 or any(exhibit.diffs for exhibit in exhibits),
+        several=len(images) > 1,
         mapped=any(exhibit.activations for exhibit in exhibits),
     )
 
@@ -115,7 +129,8 @@ def _model(exhibit: Exhibit, drawn: Sequence[PageDiagram]) -> dict[str, object]:
         "edit": editable(network),
         "parts": {picture.style: picture.parts for picture in drawn},
         "diffs": [plain_value(diff) for diff in exhibit.diffs],
-        "maps": feature_maps(network, exhibit.activations) if exhibit.activations else None,
+        "maps": feature_maps(network, exhibit.activations, exhibit.channels) if exhibit.activations else None,
+        "weights": weights(network, exhibit.weights, exhibit.first),
     }
 
 

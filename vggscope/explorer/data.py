@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vggscope.analysis.memory.allocation_log import KINDS, Moment
@@ -18,6 +18,7 @@ from vggscope.drawing.layer import Layer
 from vggscope.drawing.subject import Subject
 from vggscope.errors import visible
 from vggscope.execution.activations import METHOD, Activations, ChannelActivation, LayerActivations
+from vggscope.execution.channel_sheets import ChannelSheet, ImageChannels, ImageKernels, WeightHistogram
 from vggscope.graph import Network, Node
 from vggscope.plain_data import plain_value
 from vggscope.units import sample_sides
@@ -222,13 +223,58 @@ def _changes(moments: tuple[Moment, ...], places: dict[str, int]) -> Iterator[li
         yield numbers
 
 
-def feature_maps(network: Network, activations: Activations) -> dict[str, object]:
-    """Return `layers` by their place in the network, the names of the output's `classes`, and `how` they are chosen."""
+def feature_maps(
+    network: Network, activations: Sequence[Activations], channels: Sequence[ImageChannels]
+) -> dict[str, object]:
+    """Return for each image the `layers` by their place in the network with the sheets of their channels, and the names
+    of the output's `classes`, and `how` the channels are chosen.
+    """
     places = {node.name: place for place, node in enumerate(network.nodes)}
     return {
-        "layers": {places[layer.name]: _activations(layer) for layer in activations.layers},
-        "classes": activations.classes,
+        "images": [
+            {
+                "layers": {places[layer.name]: _activations(layer) for layer in given.layers},
+                "sheets": {places[sheet.name]: _sheet(sheet) for sheet in more.sheets},
+                "pixels": png_uri(more.pixels),
+                "logSumExp": more.log_sum_exp,
+            }
+            for given, more in zip(activations, channels)
+        ],
+        "classes": activations[0].classes,
         "how": METHOD,
+    }
+
+
+def _sheet(sheet: ChannelSheet) -> dict[str, object]:
+    means = [float(f"{mean:.3g}") for mean in sheet.means]
+    return {"columns": sheet.columns, "size": sheet.size, "png": png_uri(sheet.png), "means": means}
+
+
+def png_uri(png: bytes) -> str:
+    """The data URI of a PNG."""
+    return f"data:image/png;base64,{b64encode(png).decode()}"
+
+
+def weights(
+    network: Network, histograms: Sequence[WeightHistogram], first: ImageKernels | None
+) -> dict[str, object] | None:
+    """Return the `histograms` of the layers by their place, and the `first` layer's weights; None without weights."""
+    if not histograms:
+        return None
+    places = {node.name: place for place, node in enumerate(network.nodes)}
+    return {
+        "histograms": {places[one.name]: _rounded(plain_value(one)) for one in histograms},
+        "first": None if first is None else {**_plain_first(first), "place": places[first.name]},
+    }
+
+
+def _plain_first(first: ImageKernels) -> dict[str, object]:
+    # Seven digits are what a float32 has.
+    return {
+        "weights": [float(f"{value:.7g}") for value in first.weights],
+        "bias": None if first.bias is None else [float(f"{value:.7g}") for value in first.bias],
+        "mean": first.mean,
+        "deviation": first.deviation,
     }
 
 

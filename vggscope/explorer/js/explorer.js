@@ -95,12 +95,23 @@ function nearest(extent, pixel) {
   return away.indexOf(Math.min(...away));
 }
 
+// The choice of an image, wherever the page shows it.
+function startImages() {
+  if (data.images.length < 2) return;
+  const marks = findAll('.images').map((holder) => segments(holder, data.images.map(({ name }, place) => [place, name]), chooseImage));
+  const show = () => marks.forEach((mark) => mark(state.image));
+  on('image', show);
+  show();
+}
+
 function startExplorer() {
   find('#map').addEventListener('pointermove', eachFrame(unitUnder));
   find('#map').addEventListener('pointerdown', unitUnder);
   find('#map').addEventListener('keydown', moveUnit);
   find('#image').addEventListener('pointermove', eachFrame(unitOver));
   find('#image').addEventListener('pointerdown', unitOver);
+  startImages();
   on('layer', showField);
+  on('image', showField);
   on('unit', showField);
 }

@@ -71,8 +71,8 @@ function drawImage(holder, place, unit) {
 // The image at the size of the input: the reader's own, or the drawn sample.
 function picture() {
   const [height, width] = imageSides();
-  return data.image
-    ? svg('image', { href: data.image, width, height, preserveAspectRatio: 'xMidYMid slice' })
+  return data.images.length
+    ? svg('image', { href: data.images[state.image].uri, width, height, preserveAspectRatio: 'xMidYMid slice' })
     : svg('use', { href: '#scene', width, height });
 }
 

@@ -68,5 +68,6 @@ async function copyText(text) {
 
 function startInspector() {
   on('layer', fillInspector);
+  on('image', () => drawImage(find('#thumb'), shown(), unitOf(shown())));
   on('unit', () => drawImage(find('#thumb'), shown(), unitOf(shown())));
 }

@@ -1,4 +1,4 @@
-// Activations of the image: the strongest channels of a layer, and how the value of one unit is computed.
+// Activations of the image: the strongest channels of a layer, how the value of one unit is computed, and the outputs.
 
 // A colour scale from dark to bright in perceptually even steps, also in grey.
 const RAMP = [[13, 8, 46], [84, 15, 109], [160, 42, 99], [217, 78, 55], [249, 142, 9], [252, 255, 164]];
@@ -26,16 +26,20 @@ let mapped = null;
 
 // Show the maps of the chosen layer. To point at another layer does not change them.
 function showMaps() {
-  const key = `${state.model}/${state.layer}`;
+  const key = `${state.model}/${state.layer}/${state.image}`;
   if (state.layer === null || key === mapped) return;
   mapped = key;
-  const layer = model().maps?.layers[state.layer];
+  const layer = imageMaps()?.layers[state.layer];
   find('#product').replaceChildren();
   find('#maps-hint').textContent = model().maps?.how ?? '';
   if (!layer) find('#maps').replaceChildren(el('p', { class: 'quiet' }, `This page has no feature maps of ${nameOf(layerAt(state.layer))}.`));
   else if (layer.units) find('#maps').replaceChildren(unitsOf(layer.units));
   else find('#maps').replaceChildren(...layer.channels.map(mapOf));
+  showSheet();
+  showWeights();
 }
+
+const imageMaps = () => model().maps?.images[state.image];
 
 function mapOf(channel) {
   const button = el('button', { type: 'button', 'aria-label': `Channel ${channel.channel}: how its strongest unit comes by ${number(channel.value)}` }, canvasOf(channel), el('span', {}, `channel ${channel.channel}`), el('span', { class: 'quiet' }, `mean ${number(channel.mean)}`));
@@ -44,6 +48,7 @@ function mapOf(channel) {
     button.setAttribute('aria-current', 'true');
     chooseUnit(channel.unit);
     showProduct(channel);
+    markChannel(channel.channel);
   });
   return button;
 }
@@ -75,19 +80,31 @@ function numbers(rows, what) {
   })))));
 }
 
+// The strongest units; of the output also as probabilities, by the soft-max of all units.
 function unitsOf(units) {
+  const isOutput = state.layer === model().layers.length - 1;
+  const names = isOutput ? model().maps.classes : null;
+  const { logSumExp } = imageMaps();
+  const shares = isOutput && logSumExp !== null ? units.map(([, value]) => Math.exp(value - logSumExp)) : null;
   const most = Math.max(...units.map(([, value]) => Math.abs(value))) || 1;
-  const names = state.layer === model().layers.length - 1 ? model().maps.classes : null;
-  return el('table', { class: 'small' }, el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, 'Strongest units'), el('th', { scope: 'col', class: 'number' }, 'value'))),
-    el('tbody', {}, ...units.map(([unit, value]) => {
-      const bar = el('span', { class: 'bar fc', 'aria-hidden': 'true' });
-      bar.style.setProperty('--share', `${Math.max(0, 100 * value / most)}%`);
-      return el('tr', {}, el('th', { scope: 'row' }, names ? `${unit}: ${names[unit]}` : String(unit)), el('td', { class: 'number' }, bar, el('span', {}, number(value))));
-    })));
+  const bar = (part) => {
+    const element = el('span', { class: 'bar fc', 'aria-hidden': 'true' });
+    element.style.setProperty('--share', `${Math.max(0, 100 * part)}%`);
+    return element;
+  };
+  const rows = units.map(([unit, value], at) => el('tr', {},
+    el('th', { scope: 'row' }, names ? `${unit}: ${names[unit]}` : String(unit)),
+    el('td', { class: 'number', 'data-value': value }, shares ? null : bar(value / most), el('span', {}, number(value))),
+    shares ? el('td', { class: 'number', 'data-value': shares[at] }, bar(shares[at]), el('span', {}, `${number(100 * shares[at])}%`)) : null));
+  const head = ['Strongest units', shares ? 'logit' : 'value', shares ? 'probability' : null].filter(Boolean);
+  const whole = el('table', { class: 'small' }, el('thead', {}, el('tr', {}, ...head.map((title, at) => el('th', { scope: 'col', class: at ? 'number' : null }, title)))), el('tbody', {}, ...rows));
+  return el('div', { class: 'units' }, whole, tableButton('the strongest units', 'units', () => tableRows(whole)));
 }
 
 function startMaps() {
   if (!find('#maps')) return;
   on('model', showMaps);
   on('layer', showMaps);
+  on('image', showMaps);
+  startChannels();
 }

@@ -14,9 +14,9 @@ for (const model of data.models) {
   model.fields.layers = unpacked(model.fields.layers);
 }
 
-const state = { model: 0, layer: null, peeked: null, unit: null };
+const state = { model: 0, layer: null, peeked: null, unit: null, image: 0 };
 
-const listeners = { model: [], layer: [], unit: [] };
+const listeners = { model: [], layer: [], unit: [], image: [] };
 
 const on = (what, listener) => listeners[what].push(listener);
 const tell = (what) => listeners[what].forEach((listener) => listener());
@@ -50,6 +50,11 @@ const peek = eachFrame((place) => {
 function chooseUnit(unit) {
   state.unit = unit;
   tell('unit');
+}
+
+function chooseImage(place) {
+  state.image = place;
+  tell('image');
 }
 
 function chooseModel(place) {
