@@ -919,6 +919,42 @@ def test_any_unit_of_the_first_layer_and_any_channel(opened: Open, photo: Path, 
     )
 
 
+@pytest.mark.parametrize("is_phone", [False, True])
+def test_every_control_can_be_used(opened: Open, photo: Path, tmp_path: Path, is_phone: bool) -> None:
+    """By mouse on a desk, by touch on a phone. `opened` finds any error and any request."""
+    import torch
+
+    from vggscope.sources.resolve import resolve_module
+
+    weights = tmp_path / "weights.pth"
+    torch.save(resolve_module(MAPPED, replace_input(20)).state_dict(), weights)
+    words = [MAPPED, "--input", "3x20x20", "--image", str(photo), "--image", str(photo), "--weights", str(weights)]
+    width = 360 if is_phone else 1280
+    page = opened(*words, at="#conv1_1", width=width, has_touch=is_phone, reduced_motion="reduce")
+    page.locator("#sheet-mark").wait_for()
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    used = 0
+    controls = page.locator("button, input, select, nav a, .plot, .stage, #timeline, .picture [data-group]")
+    for place in range(controls.count()):
+        control = controls.nth(place)
+        if not control.is_visible() or not control.is_enabled() or control.get_attribute("class") == "save":
+            continue
+        # Some controls replace others, so that a number may no longer name the same one.
+        kind = control.evaluate("(element) => element.type ?? element.localName")
+        if kind == "number":
+            control.fill("2")
+        elif kind == "select-one":
+            control.select_option(index=1)
+        elif kind == "search":
+            control.fill("conv")
+            control.press("Escape")
+        elif kind != "range":
+            (control.tap if is_phone else control.click)(timeout=5000)
+        used += 1
+    assert used > 50
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_an_inner_product_adds_up_to_what_torch_gives() -> None:
     import torch
 

@@ -1,7 +1,8 @@
 // The diagrams. One is visible at a time; its links are the layers.
 
-const pictures = { style: '', links: new Map(), stepped: [], parts: [], narrow: false };
+const pictures = { style: '', links: new Map(), stepped: [], parts: [] };
 
+const STAGES = 'blocks';
 const MODULES = 'modules'; // the picture that the page draws itself
 
 function picturesOf() {
@@ -10,8 +11,10 @@ function picturesOf() {
 
 const visiblePicture = () => picturesOf().find((picture) => picture.dataset.style === pictures.style);
 
-// Where a drawn picture would be cut off at a readable size, the page opens with the modules, which fit any width.
+// Where the stages are too large for a page, or would be cut off at a readable size, the page opens with the modules, which
+// fit any width.
 function firstStyle(own) {
+  if (own[0].dataset.style !== STAGES) return MODULES;
   const drawing = find('svg', own[0]);
   const isWide = drawing && drawing.viewBox.baseVal.width > 1.3 * pane().clientWidth;
   return isWide && pane().clientWidth < 560 ? MODULES : own[0].dataset.style;

@@ -108,7 +108,7 @@ function showEditRow(place, before, after) {
   for (const [figure, [value, text]] of Object.entries(FIGURES)) {
     const cell = find(`[data-figure="${figure}"]`, row);
     if (!after || after.error) {
-      cell.textContent = after?.error && figure === 'output' ? after.error : '';
+      cell.textContent = after?.error && figure === 'output' ? 'does not fit' : '';
       cell.classList.remove('changed');
       continue;
     }

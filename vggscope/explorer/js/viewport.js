@@ -3,14 +3,17 @@
 const MOST_ZOOM = 8;
 const DRAG = 4; // pixels that a mouse moves before a click becomes a drag
 
-// `zoom` and `opening` are pixels per unit of the drawing, now and when it was opened.
-const view = { drawing: null, zoom: 1, opening: 1, touched: false };
+const SETTLING = 150; // milliseconds after the last step of a zoom, until the drawing is laid out at its new size
+
+// `zoom`, `opening` and `laid` are pixels per unit of the drawing: now, when it was opened, and as it is laid out.
+const view = { drawing: null, zoom: 1, opening: 1, laid: 1, settling: null, touched: false };
 
 const pane = () => find('#pictures');
 const drawingSize = () => [view.drawing.viewBox.baseVal.width, view.drawing.viewBox.baseVal.height];
 
 // Show a drawing at a size at which it can be read; a wide one scrolls.
 function openDrawing(drawing) {
+  clearTimeout(view.settling);
   view.drawing = drawing;
   view.touched = false;
   openingZoom();
@@ -23,15 +26,29 @@ function openingZoom() {
   view.opening = view.drawing.dataset.zoom ? Number(view.drawing.dataset.zoom) : clamp(room / width, Math.max(1, 416 / width), Math.max(1.3, 864 / width));
   pane().style.height = `${Math.ceil(Math.min(view.opening * height + 4, Math.max(320, 0.8 * window.innerHeight)))}px`;
   resize(view.opening);
+  settle();
 }
 
+// Scale the drawing as it is laid out, which is fast however many parts it has; its holder has the new size at once.
 function resize(zoom) {
   const [width, height] = drawingSize();
   view.zoom = zoom;
-  view.drawing.style.width = `${width * zoom}px`;
-  view.drawing.style.height = `${height * zoom}px`;
+  const holder = view.drawing.parentElement;
+  [holder.style.width, holder.style.height] = [`${width * zoom}px`, `${height * zoom}px`];
+  view.drawing.style.transform = `scale(${zoom / view.laid})`;
+  clearTimeout(view.settling);
+  view.settling = setTimeout(settle, SETTLING);
   find('#zoom-level').textContent = `${Math.round(100 * zoom / view.opening)}%`;
   markMinimap();
+}
+
+// Lay the drawing out at its size, so that it is sharp.
+function settle() {
+  const [width, height] = drawingSize();
+  clearTimeout(view.settling);
+  view.laid = view.zoom;
+  const { style } = view.drawing;
+  [style.width, style.height, style.transform] = [`${width * view.zoom}px`, `${height * view.zoom}px`, ''];
 }
 
 // Zoom so that the point of the drawing at a place on the screen stays there; left out, the centre of the view.
