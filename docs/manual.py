@@ -23,7 +23,7 @@ from vggscope.sources.resolve import SOURCES
 
 PAGE = Path(__file__).parent.parent / "man" / "vggscope.1"
 
-DATE = "2026-11-28"
+DATE = "2026-11-29"
 """The day on which the page last changed."""
 
 EXAMPLE_WIDTH = 72

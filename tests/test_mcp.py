@@ -116,6 +116,7 @@ def test_each_tool_answers(client: Client, folder: Path) -> None:
     import torch
 
     torch.save(vggscope.build("vgg11", num_classes=10).features.state_dict(), folder / "weights.pth")
+    assert client.text("summary", model="D", depth=1, columns=["params"]).count("123,642,856") == 1
     assert "different: 3 differences" in client.text("diff", model="C", ref="D")
     fits = client.text("memory", model="D", batch=64, optimizer="adam", gpu="24GiB")
     assert "fits 24GiB" in fits

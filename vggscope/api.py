@@ -38,6 +38,7 @@ from vggscope.errors import (
 )
 from vggscope.graph import Network, input_sizes
 from vggscope.inputs import Inputs, InputSize, parse_dtype
+from vggscope.progress import progress, step
 from vggscope.record import record
 from vggscope.recorded_step import StepRequest
 from vggscope.sources.resolve import claim_process, own_process
@@ -226,14 +227,15 @@ def summary(
     check_batch(batch, dtype)
     shown = _network(model, _inputs(input_size, options), options, _peaks(dtype, batch))
     size = shown.given_batch if batch is None else batch
-    result = summarize(shown, size, dtype)
-    if count != "macs":
-        from vggscope.analysis.operations import operations, with_all
+    with step(f"adding up {shown.name}"):
+        result = summarize(shown, size, dtype)
+        if count != "macs":
+            from vggscope.analysis.operations import operations, with_all
 
-        result = with_all(result, operations(shown, size, dtype, count=count))
-    if isinstance(depth, int):
-        return to_depth(result, depth)
-    return by_stage(result) if depth == "stage" else result
+            result = with_all(result, operations(shown, size, dtype, count=count))
+        if isinstance(depth, int):
+            return to_depth(result, depth)
+        return by_stage(result) if depth == "stage" else result
 
 
 def activations(
@@ -353,13 +355,15 @@ def diff(
     if ref is None and reference.likeness is not None and not reference.likeness.is_same_family:
         return replace(not_compared(ours, reference.network, ours.warnings), likeness=reference.likeness)
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
-    result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
-    result = replace(result, likeness=reference.likeness, lists_all=list_all)
-    result = with_code(result, _with_definitions(model, ours), reference.network)
+    with step(f"comparing {ours.name} with {reference.network.name}"):
+        result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
+        result = replace(result, likeness=reference.likeness, lists_all=list_all)
+        result = with_code(result, _with_definitions(model, ours), reference.network)
     if patch:
         size = _size_to_patch(ours, reference.network) if _inputs(input_size, options) is None else input_size
         again = partial(_compared_again, _word(model), reference.network, ignored, size, options)
-        result = replace(result, patch=_patch(model, (result, ours, reference.network), again))
+        with step("looking for a patch"):
+            result = replace(result, patch=_patch(model, (result, ours, reference.network), again))
     if (numeric or weights is not None) and ours.failure is None:
         given = (input_size, options, weights)
         numbers = _compare_outputs((model, ref), (ours, reference), given, seed, float64)
@@ -490,7 +494,6 @@ def grid(
     """
     from vggscope.analysis.memory.grid import BATCHES, Grid, step_configs
     from vggscope.analysis.memory.grid import grid as estimate
-    from vggscope.progress import progress
     from vggscope.units import check_batch
     from vggscope.vgg.configs import CONFIGS
 
@@ -560,25 +563,27 @@ def diagram(
     """
     from vggscope.drawing import diagram as draw
 
-    return draw(
-        [network(model, input_size, **options) for model in models],
-        style,
-        theme,
-        annotate=annotate,
-        heat=heat,
-        fold=fold,
-        direction=direction,
-        width=width,
-        engine=engine,
-        href=href,
-        title=title,
-        caption=caption,
-        legend=legend,
-        crop=crop,
-        only=only,
-        font=font,
-        depth=depth,
-    )
+    drawn = [network(model, input_size, **options) for model in models]
+    with step("drawing"):
+        return draw(
+            drawn,
+            style,
+            theme,
+            annotate=annotate,
+            heat=heat,
+            fold=fold,
+            direction=direction,
+            width=width,
+            engine=engine,
+            href=href,
+            title=title,
+            caption=caption,
+            legend=legend,
+            crop=crop,
+            only=only,
+            font=font,
+            depth=depth,
+        )
 
 
 def build(
@@ -681,12 +686,14 @@ def export(
             made.append(module)
         return module
 
-    save(shown, os.fspath(path), make)
+    with step(f"writing {os.fspath(path)}"):
+        save(shown, os.fspath(path), make)
     if source is None or weights is None or not made:
         return None
     from vggscope.diffing.weight_check import check_weights
 
-    return check_weights((shown, made[0]), source, os.path.basename(weights), rgb=rgb)
+    with step(f"running {os.path.basename(weights)} and the model with its weights"):
+        return check_weights((shown, made[0]), source, os.path.basename(weights), rgb=rgb)
 
 
 def _source_of_weights(path: str | None, shown: Network, *, rgb: bool) -> tuple[Network, Build]:
@@ -756,7 +763,6 @@ def receptive_fields(
             raise OptionError(f"{option('weights')} is for {option('effective', True)}", "the rule needs no weights")
         return result
     from vggscope.execution.effective_field import effective_field
-    from vggscope.progress import progress
 
     if len(layers) != 1:
         raise OptionError(f"{len(layers)} layers cannot be measured at once", "name one with at")
@@ -788,7 +794,6 @@ def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack
     """
     from vggscope.cross_checks.verification import REFERENCE_TOOLS
     from vggscope.cross_checks.verification import verify as ask_tools
-    from vggscope.progress import progress
 
     steps = tuple(replace(step, on_gpu=on_gpu) for step in _peaks(None, 1) for on_gpu in (True, False))
     given = _inputs(input_size, options)
@@ -831,14 +836,15 @@ def memory(
     from vggscope.analysis.memory.simulate import require_known_memory
 
     trained = _recipe(recipe)
-    step, model_options = _step_config(options, trained)
+    config, model_options = _step_config(options, trained)
     budget = _budget(gpu, context, workspace, cudnn)
     batch = _checked_batch(batch, trained)
-    steps = _requests(step, batch, for_any_batch=budget is not None)
-    inputs, samples = _inputs(input_size, model_options), batch and step.samples(batch)
+    steps = _requests(config, batch, for_any_batch=budget is not None)
+    inputs, samples = _inputs(input_size, model_options), batch and config.samples(batch)
     runnable = _network(model, inputs, model_options, steps, samples).require_runnable()
-    require_known_memory(runnable, step)
-    return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget, trained)
+    require_known_memory(runnable, config)
+    with step(f"replaying a step of {runnable.name}"):
+        return simulate(runnable, runnable.given_batch if batch is None else batch, config, budget, trained)
 
 
 def measure(
@@ -872,14 +878,14 @@ def measure(
     from vggscope.cross_checks.measured_step import step_measured
 
     trained = _recipe(recipe)
-    step, model_options = _step_config(options, trained)
+    config, model_options = _step_config(options, trained)
     measured = _measured_gpu(device, gpu, context, workspace, cudnn)
     batch = _checked_batch(batch, trained)
-    steps = _requests(step_measured(step, on_gpu=measured is not None), batch)
+    steps = _requests(step_measured(config, on_gpu=measured is not None), batch)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
-    with _preserved(model):
-        return run(runnable, _module_factory(model, input_size, model_options), size, step, measured)
+    with _preserved(model), step(f"measuring a step of {runnable.name}"):
+        return run(runnable, _module_factory(model, input_size, model_options), size, config, measured)
 
 
 def lock(
@@ -933,8 +939,11 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     if name.lower().endswith(".pt2"):
         from vggscope.foreign.torch.export import inspect as inspect_program
 
-        return inspect_program(name)
-    return recognise(inspect_file(name))
+        with step(f"reading {name}"):
+            return inspect_program(name)
+    with step(f"reading {name}"):
+        found = inspect_file(name)
+    return recognise(found)
 
 
 def stats(*paths: str | os.PathLike[str]) -> Statistics:
@@ -1027,7 +1036,8 @@ def explain(
     if torch:
         from vggscope.tutorials.tutorial import with_torch
 
-        tutorial = with_torch(tutorial)
+        with step("running the code that is shown"):
+            tutorial = with_torch(tutorial)
     return tutorial
 
 
@@ -1078,7 +1088,8 @@ def report(
         PageImage(os.path.basename(path), photo_uri(photo, networks[0].input_shape))
         for path, photo in zip(paths, photos)
     ]
-    text = page(exhibits, shown_images)
+    with step("laying out the page"):
+        text = page(exhibits, shown_images)
     return Page(", ".join(exhibit.title for exhibit in exhibits), text)
 
 
@@ -1252,8 +1263,6 @@ def _rows(
     tasks: Sequence[_Task], apart: Sequence[int], jobs: int | None
 ) -> Generator[tuple[int, ComparedModel | Uncompared], None, None]:
     """The index and the row of each model as they are done: those of this process, then those of the others."""
-    from vggscope.progress import progress
-
     if len(tasks) == 1:
         yield 0, _compared_model(tasks[0])
         return
@@ -1751,7 +1760,6 @@ def _compare_outputs(
 ) -> Numeric:
     """The largest difference between the outputs of the model and of its reference, run on the same random input."""
     from vggscope.diffing.numeric import STEPS, measure
-    from vggscope.progress import progress
     from vggscope.units import shape_text
 
     (model, ref), (ours, reference), (input_size, options, weights) = models, networks, given

@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from vggscope.cli.options import flag, spread
 from vggscope.errors import Stopped, VggscopeError, described, naming_options, received, stop
+from vggscope.progress import LOGGER, on_terminal
 from vggscope.sources.resolve import own_process
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
@@ -53,6 +54,7 @@ Each is a function in the file of the same name in this folder (`list_` for `lis
 COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 DEBUG = "--debug"
+VERBOSE = ("-v", "--verbose")
 NO_CACHE = "--no-cache"
 
 
@@ -124,6 +126,9 @@ def _root(
     ctx: typer.Context,
     version: Annotated[bool, _printing("--version", "vggscope.cli.help:version", "Show the version.")] = False,
     debug: Annotated[bool, flag(DEBUG, "Show a traceback with an error.")] = False,
+    verbose: Annotated[
+        bool, typer.Option(*reversed(VERBOSE), help="Say on stderr what is being done, with the seconds that it took.")
+    ] = False,
     install_completion: Annotated[
         bool,
         _printing(
@@ -166,10 +171,30 @@ def run(arguments: list[str]) -> int:
 
     0 is success, 1 a difference, 2 any error, 130 interrupted, 143 terminated.
     """
-    debug = DEBUG in arguments
-    words = [word for word in arguments if word != DEBUG]
-    with naming_options(), own_process(), _cache_of(words):
+    debug, verbose = DEBUG in arguments, any(word in VERBOSE for word in arguments)
+    words = [word for word in arguments if word not in (DEBUG, *VERBOSE)]
+    with naming_options(), own_process(), _cache_of(words), _verbosely() if verbose else on_terminal():
         return _run(words, debug)
+
+
+@contextmanager
+def _verbosely() -> Iterator[None]:
+    """Within this context stderr has a line for each piece of work that begins, and for each that has ended."""
+    import logging
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("vggscope: %(message)s"))
+    logger = logging.getLogger(LOGGER)
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 def _cache_of(words: list[str]) -> AbstractContextManager[None]:

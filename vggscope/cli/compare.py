@@ -27,7 +27,7 @@ from vggscope.cli.options import (
 )
 from vggscope.cli.output import check_format, check_theme, emit, emit_lines, is_read, note, note_failures
 from vggscope.errors import OptionError, Stopped
-from vggscope.progress import on_terminal
+from vggscope.progress import nowhere
 from vggscope.record import record
 from vggscope.render.compare import failure_text, json_line, missing_text
 from vggscope.units import parse_numbers, parse_shape
@@ -142,9 +142,8 @@ def compare(
         with _progress_beside(output):
             emit_lines((json_line(row, batch.batch) for row in rows), output.output, at_once=1)
     else:
-        with on_terminal():
-            for _ in rows:
-                pass
+        for _ in rows:
+            pass
         emit(fleet.comparison(), output.format, output.output, theme=theme)
     return _note_problems(fleet.comparison(), told=not in_lines and is_read(output.format, output.output))
 
@@ -157,7 +156,7 @@ def _in_lines(output: OutputOptions) -> bool:
 def _progress_beside(output: OutputOptions) -> AbstractContextManager[None]:
     """A progress bar between lines on a terminal would make both unreadable."""
     shown = output.output is not None or (sys.stdout is not None and not sys.stdout.isatty())
-    return on_terminal() if shown else nullcontext()
+    return nullcontext() if shown else nowhere()
 
 
 def _until_interrupted(fleet: Fleet) -> Iterator[Compared | Uncompared]:

@@ -13,6 +13,7 @@ from vggscope.cli.options import OUTPUT, THEME_WORDS, THEMES, ModelFlags, Models
 from vggscope.cli.output import note, note_failures
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
+from vggscope.progress import step
 from vggscope.record import record
 from vggscope.units import bytes_text
 
@@ -89,7 +90,8 @@ def diagram(
         raise OptionError(f"no picture ends in {suffix or Path(output).name!r}", f"-o takes {kinds}")
     networks = [api.network(word, **build.keywords()) for word in models]
     picture = api.diagram(*networks, **look.keywords())
-    data = picture.render(form, dpi)
-    write_file(output, data)
+    with step(f"writing {output}"):
+        data = picture.render(form, dpi)
+        write_file(output, data)
     note(f"wrote {output} ({bytes_text(len(data))})")
     return note_failures(*(network.failure for network in networks))

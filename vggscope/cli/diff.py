@@ -22,7 +22,6 @@ from vggscope.cli.options import (
 )
 from vggscope.cli.output import check_format, emit, emit_lines
 from vggscope.errors import OptionError
-from vggscope.progress import on_terminal
 from vggscope.vgg.notation import is_notation
 
 
@@ -100,8 +99,7 @@ def diff(
         other |= {"patch": patch, "all": list_all}
         file = _reference_file(build, other, word)
         check_format(output.format, output.output, "values")
-        with on_terminal():
-            compared = api.values(model, file)
+        compared = api.values(model, file)
         emit(compared, output.format, output.output)
         return _exit_code(compared.verdict, strict)
     if patch and output.format is not None:
@@ -110,11 +108,10 @@ def diff(
         )
     if not patch:
         check_format(output.format, output.output, "diff")
-    with on_terminal():
-        run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
-        shown = {"training": training, "patch": patch, "list_all": list_all}
-        given = {**run, **shown, "ignore": words(ignore), **build.keywords()}
-        result = api.diff(model, word, **given)
+    run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
+    shown = {"training": training, "patch": patch, "list_all": list_all}
+    given = {**run, **shown, "ignore": words(ignore), **build.keywords()}
+    result = api.diff(model, word, **given)
     if patch:
         emit_lines((result.patch or "").splitlines(keepends=True), output.output)
         return _exit_code(result.verdict, strict)

@@ -8,7 +8,6 @@ from vggscope import api
 from vggscope.cli.options import CHECKPOINT_FILES, OutputOptions, PictureFlags, argument, flag
 from vggscope.cli.output import check_format, emit
 from vggscope.errors import OptionError
-from vggscope.progress import on_terminal
 
 
 def inspect(
@@ -39,8 +38,7 @@ def inspect(
     """
     check_format(output.format, output.output, "stats" if stats else "inspect")
     if stats:
-        with on_terminal():
-            result = api.stats(*files)
+        result = api.stats(*files)
         emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi)
         return
     if len(files) > 1:

@@ -15,6 +15,7 @@ from vggscope.document import Style
 from vggscope.errors import OutputError, printable, unknown
 from vggscope.files import open_whole
 from vggscope.graph import failure_remedy
+from vggscope.progress import step
 from vggscope.render.formats import by_name, kind_of, name_for, save, write
 from vggscope.result import Result
 from vggscope.units import bytes_text
@@ -48,7 +49,9 @@ def emit(
     format, and OutputError where the file cannot be written.
     """
     if output is None:
-        print_out(write(result, format or "table", terminal_style(), columns))
+        with step(f"writing {format or 'table'}"):
+            text = write(result, format or "table", terminal_style(), columns)
+        print_out(text)
         return
     name = format or name_for(output, kind_of(result))
     save(result, output, name, columns, **options)

@@ -19,7 +19,6 @@ from vggscope.cli.options import (
 )
 from vggscope.cli.output import check_format, emit, is_read, note_failures
 from vggscope.errors import OptionError
-from vggscope.progress import on_terminal
 from vggscope.render.formats import PICTURE, name_for
 
 
@@ -63,16 +62,15 @@ def rf(
     if len(models) > 1 and (output.format or output.output is None or name_for(output.output, "rf") != PICTURE):
         raise OptionError("a table shows the fields of one model", "several are drawn: -o growth.svg, .png or .pdf")
     place = _place(unit)
-    with on_terminal():
-        given = {
-            "of": of,
-            "effective": effective,
-            "samples": samples,
-            "seed": seed,
-            "weights": weights,
-            **build.keywords(),
-        }
-        first, *others = (api.receptive_fields(model, at=layers, unit=place, **given) for model in models)
+    given = {
+        "of": of,
+        "effective": effective,
+        "samples": samples,
+        "seed": seed,
+        "weights": weights,
+        **build.keywords(),
+    }
+    first, *others = (api.receptive_fields(model, at=layers, unit=place, **given) for model in models)
     photo = None
     if image is not None:
         from vggscope.photo import open_photo

@@ -5,7 +5,6 @@ from __future__ import annotations
 from vggscope import api
 from vggscope.cli.options import Model, ModelFlags, OutputOptions
 from vggscope.cli.output import check_format, emit
-from vggscope.progress import on_terminal
 
 
 def verify(model: Model, build: ModelFlags, output: OutputOptions) -> int:
@@ -19,7 +18,6 @@ def verify(model: Model, build: ModelFlags, output: OutputOptions) -> int:
     Example: vggscope verify torchvision:resnet18 --format json
     """
     check_format(output.format)
-    with on_terminal():
-        result = api.verify(model, **build.keywords())
+    result = api.verify(model, **build.keywords())
     emit(result, output.format, output.output)
     return 0 if result.agrees else 1

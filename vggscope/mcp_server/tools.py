@@ -141,7 +141,7 @@ def _checked(tool: Tool, arguments: Mapping[str, Any]) -> Given:
         if name not in tool.arguments:
             raise unknown("argument", name, tool.arguments)
         schema = tool.arguments[name]
-        if schema["type"] == "array" and isinstance(value, str):
+        if schema.get("type") == "array" and isinstance(value, str):
             given[name] = [value]
         elif not _has_type(value, schema):
             raise OptionError(f"{name} is {str(value)[:60]!r}, which is no {schema['type']}", schema["description"])
@@ -331,7 +331,10 @@ TOOLS = (
         " receptive field, and their totals. depth=stage has few rows: use it first for large models.",
         {
             "model": MODEL,
-            "depth": _one_of(Depth, "A row for each layer (the default) or each stage."),
+            "depth": {
+                "anyOf": [{"type": "string", "enum": list(get_args(Depth))}, {"type": "integer", "minimum": 1}],
+                "description": "A row for each layer (the default), each stage, or each module at a depth from 1.",
+            },
             "columns": _some_of([column.key for column in COLUMNS], "Columns of the table."),
             "batch": BATCH,
             "dtype": _one_of(Dtype, "Convert to this dtype; the model's own if left out."),
@@ -461,6 +464,7 @@ TOOLS = (
             "annotate": _some_of(Annotation, "Figures beside the layers."),
             "heat": _one_of(Heat, "The figure that the strength of the colour shows."),
             "only": _text("A part: a stage, module or layer, or from one to another, e.g. stage3..stage5."),
+            "depth": _whole("With style=layers, frame modules within modules down to this depth."),
             "direction": _one_of(Direction, "Left to right (the default), or top to bottom."),
             "title": _text("The title, in place of the model's name."),
             "dpi": _whole(f"Dots per inch of a PNG, {DPI} if left out."),

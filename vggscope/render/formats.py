@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vggscope.document import Document, Style
 from vggscope.errors import OptionError, printable, unknown
 from vggscope.files import is_special, write_file
+from vggscope.progress import step
 from vggscope.record import record, uncollected
 from vggscope.result import Drawn, Result
 
@@ -168,10 +169,11 @@ def save(
     be written.
     """
     name = name or name_for(path, kind_of(result))
-    if name == PICTURE:
-        write_file(path, draw(result, os.path.splitext(path)[1], **options))
-    else:
-        write_file(path, write(result, name, Style(), columns).encode())
+    with step(f"writing {path}"):
+        if name == PICTURE:
+            write_file(path, draw(result, os.path.splitext(path)[1], **options))
+        else:
+            write_file(path, write(result, name, Style(), columns).encode())
 
 
 def name_for(path: str, kind: str) -> str:

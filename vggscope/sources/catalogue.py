@@ -15,6 +15,7 @@ from pathlib import Path
 from vggscope import ops
 from vggscope.errors import MissingTool, ModelError, printable
 from vggscope.ops.base import Op
+from vggscope.progress import step
 from vggscope.record import record
 from vggscope.result import TableResult
 from vggscope.units import natural_order
@@ -209,7 +210,8 @@ def all_references() -> tuple[ReferenceModel, ...]:
     models: list[ReferenceModel] = []
     for library in LIBRARIES:
         try:
-            counts = parameter_counts(library)
+            with step(f"counting the parameters of {library}'s models"):
+                counts = parameter_counts(library)
         except MissingTool:
             continue
         models += (ReferenceModel(f"{library}:{name}", params) for name, params in counts.items())

@@ -25,6 +25,7 @@ from vggscope.dtypes import converted, is_floating
 from vggscope.errors import OptionError, option, printable
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
+from vggscope.progress import step
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES, models_with_keys, recalled_keys, remember_keys
 from vggscope.sources.catalogue import names_in, published_counts
@@ -171,7 +172,8 @@ def _match(inspection: Inspection) -> LibraryModel | None:
     shapes = _shapes(inspection)
     nearest: _Compared | None = None
     for word in _candidates(inspection):
-        compared = _compared(word, shapes)
+        with step(f"comparing with {word}"):
+            compared = _compared(word, shapes)
         if compared is not None and (nearest is None or compared.share > nearest.share):
             nearest = compared
         if compared is not None and compared.is_exact:

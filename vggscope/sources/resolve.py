@@ -20,14 +20,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError, printable
+from vggscope.progress import step
 from vggscope.record import record
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.options import BuildOptions
@@ -183,12 +183,24 @@ def resolve(word: str, options: BuildOptions | None = None) -> Network:
 
 
 def _loaded(source: Source, word: str, options: BuildOptions) -> Network:
-    load = partial(source.load, word, options)
+    def load() -> Network:
+        if source.build is not None:
+            _import_torch()
+        with step(f"reading {word}"):
+            return source.load(word, options)
+
     if not _is_remembered(source, options):
         return load()
     from vggscope.sources.cache import remembered
 
     return remembered(word, options, load)
+
+
+def _import_torch() -> None:
+    """Import torch as a step of its own, since it takes seconds. Where it is missing, what needs it says so."""
+    if "torch" not in sys.modules:
+        with step("importing torch"), suppress(ImportError):
+            import torch  # noqa: F401
 
 
 def _is_remembered(source: Source, options: BuildOptions) -> bool:
@@ -288,11 +300,13 @@ def resolve_module(word: str, options: BuildOptions | None = None) -> nn.Module:
     """The module that a word names, with weights, on the caller's default device; raises as `resolve` does."""
     options = options or BuildOptions()
     source, word = _source_of(word, options)
-    if source.build is not None:
-        return source.build(word, options)
-    from vggscope.builders.module import module
+    _import_torch()
+    with step(f"building {word}"):
+        if source.build is not None:
+            return source.build(word, options)
+        from vggscope.builders.module import module
 
-    return module(source.load(word, options))
+        return module(source.load(word, options))
 
 
 def _source_of(word: str, options: BuildOptions) -> tuple[Source, str]:

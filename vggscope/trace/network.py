@@ -15,6 +15,7 @@ from vggscope.errors import ModelError, names_options, option
 from vggscope.graph import Failure, Network, channels_first, dtype_remedy, failure_remedy
 from vggscope.inputs import Inputs
 from vggscope.ops.base import Shape
+from vggscope.progress import step
 from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
 from vggscope.trace.forward import META, random_state
@@ -107,7 +108,8 @@ def network_of(
         result = _first_that_fits(module, name, rebuild, samples)
     network = _checked(module, result)
     if backward:
-        network = with_training(network, result)
+        with step(f"running {name} in training mode"):
+            network = with_training(network, result)
     if not network.predicts_memory:
         return _with_steps(network, result, steps)
     return replace(network, answers_any=not (result.reads_sizes or result.reads_mode))
@@ -148,7 +150,8 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
         return network
     from vggscope.trace.step import recorded_steps, step_name
 
-    runs = [recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests]
+    with step(f"recording the memory of {network.name}"):
+        runs = [recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests]
     steps = tuple(chain.from_iterable(steps for steps, *_ in runs))
     failed: dict[tuple[StepFailure, str], list[str]] = {}
     for request, (recorded, failure, _) in zip(requests, runs):
@@ -391,7 +394,8 @@ def _run(
     if has_quantized_tensors(module):
         note = f"its weights are quantised: it was run on {_values_of(inputs)}"
         return _noted(run(module, inputs.to("cpu"), name, "cpu"), note)
-    result = run(_initialised(module, inputs, rebuild), inputs, name, samples=samples)
+    with step(f"running {name}"):
+        result = run(_initialised(module, inputs, rebuild), inputs, name, samples=samples)
     if not result.wants_data:
         return result
     line = own_line(result.error) if result.error else ""
@@ -404,7 +408,8 @@ def _run(
     inputs = inputs.to(device)
     read = f"forward reads values{f' ({line})' if line else ''}"
     note = f"{read}: it was run on {_values_of(inputs)}, with its weights"
-    result = _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
+    with step(f"running {name} with its weights"):
+        result = _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
     return replace(result, network=replace(result.network, reads_values=True))
 
 
