@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.summary import summarize
-from vggscope.errors import ShapeError
+from vggscope.errors import MissingTool, ShapeError
 from vggscope.graph import INPUT, Network
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.attention import MultiheadAttention
@@ -31,7 +32,7 @@ from vggscope.trace.build import without_data
 from vggscope.trace.flops import OperatorMacs, with_macs
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.meta_shortcuts import shortcut_result
-from vggscope.trace.network import network_of
+from vggscope.trace.network import OLDEST_TORCH, network_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.run import trace
 
@@ -946,3 +947,10 @@ def test_the_values_on_which_forward_was_run_are_named(value: float, said: str) 
     network = network_of(CountsItsValues(), "net", Inputs(data=torch.full((1, 3, 8, 8), value)))
     assert [node.op.name for node in network.nodes].count("Conv2d") == value + 1
     assert any(f"it was run on {said}, with its weights" in text for text in network.warnings)
+
+
+def test_a_torch_that_is_too_old_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.4.1+cu121"))
+    with pytest.raises(MissingTool, match=r"^torch 2\.4\.1\+cu121 is too old: vggscope needs 2\.9 or newer"):
+        network_of(nn.Linear(2, 2), "net")
+    assert f"torch>={OLDEST_TORCH},<3" in (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")

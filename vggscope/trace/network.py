@@ -11,7 +11,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, names_options, option
+from vggscope.errors import MissingTool, ModelError, names_options, option
 from vggscope.graph import Failure, Network, channels_first, dtype_remedy, failure_remedy
 from vggscope.inputs import Inputs
 from vggscope.ops.base import Shape
@@ -50,8 +50,22 @@ if TYPE_CHECKING:
     from vggscope.trace.step import StepFailure
 
 
+OLDEST_TORCH = "2.9"
+"""The oldest release of torch that is tested. In old ones global forward hooks see no keyword arguments."""
+
 ANY_BATCH = 64
 """The batch that stands for those to come where a caller needs figures for every batch."""
+
+
+def require_torch() -> None:
+    """Raise MissingTool if torch is older than OLDEST_TORCH: pip refuses it, but other installers may not."""
+    import torch
+
+    if torch.__version__ < OLDEST_TORCH:
+        raise MissingTool(
+            f"torch {torch.__version__} is too old: vggscope needs {OLDEST_TORCH} or newer to run a model",
+            f"pip install 'torch>={OLDEST_TORCH}' torchvision; or save the model as ONNX, which needs none",
+        )
 
 
 @contextmanager
@@ -91,8 +105,10 @@ def network_of(
     caller names no batch. `backward` asks for the costs of the backward pass: a forward that reads its mode is run in
     training mode too.
 
-    Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
+    Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input, and
+    MissingTool with a torch that is too old.
     """
+    require_torch()
     attached = example_of(module)
     module = unwrapped(module, name)
     inputs = attached or example_of(module) if spec is None else specified(module, spec)
