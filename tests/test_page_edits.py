@@ -33,6 +33,8 @@ NETWORKS = (
     ("E", BuildOptions(head="flatten", num_classes=10)),
     ("conv7-16/s2 BN maxpool3/s2 conv5-24/p0 avgpool LRN conv3-32 FC-20 FC-5 soft-max", SMALL),
     ("conv3-8 avgpool conv3-8 maxpool conv1-12", SMALL),
+    ("torchvision:alexnet", BuildOptions()),
+    ("torchvision:vgg11_bn", BuildOptions(input=(3, 64, 64))),
 )
 
 FIELDS = {"kernel_size": (1, 9), "stride": (1, 4), "padding": (0, 4), "out_channels": (1, 96), "out_features": (1, 300)}

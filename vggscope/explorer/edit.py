@@ -17,6 +17,7 @@ ONLY = "Only a sequential network of convolutions, pools, norms, activations and
 
 def editable(network: Network) -> dict[str, Any]:
     """Return `layers`, in the order of the network's, and `width`, the bytes of a value; or `why` it cannot be changed.
+    `until` is the place of the layer up to which a variable names the output, where tracing found it.
 
     >>> import vggscope
     >>> editable(vggscope.network("D"))["layers"][0]["form"]
@@ -27,11 +28,12 @@ def editable(network: Network) -> dict[str, Any]:
     if why := _obstacle(network):
         return {"why": f"{ONLY}: {why}."}
     layers = []
+    places = {node.name: place for place, node in enumerate(network.nodes)}
     for node in network.nodes:
         layer = _layer(network, node)
         if layer is None:
             return {"why": f"{ONLY}: {node.title} is a {node.op.name} without a rule on this page."}
-        layers.append(layer)
+        layers.append({**layer, "until": places.get(node.named_until)})
     return {"layers": layers, "width": ELEMENT_BYTES[network.dtype]}
 
 

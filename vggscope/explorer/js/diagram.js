@@ -126,8 +126,13 @@ function startDiagram() {
   });
   holder.addEventListener('pointerleave', () => peek(null));
   holder.addEventListener('keydown', stepLinks);
-  find('#collapse-all').addEventListener('click', () => { foldAll(true); redrawModules(); });
-  find('#expand-all').addEventListener('click', () => { foldAll(false); redrawModules(); });
+  for (const [id, closed] of [['#collapse-all', true], ['#expand-all', false]]) {
+    find(id).addEventListener('click', () => {
+      foldAll(closed);
+      redrawModules();
+      bringToSight(linkOf(state.layer), true);
+    });
+  }
   onWidth(holder, () => {
     if (pictures.style === MODULES) redrawModules();
     else if (!view.touched) openingZoom();

@@ -31,7 +31,7 @@ function callsOf(rows, width, trains) {
     const saves = idle ? [] : [...(savesInput(layer, output) ? [before] : []), ...(layer.savesOutput ? [own] : [])];
     const extra = idle ? [] : [...(layer.extra ? [product(output) * layer.extra] : []), ...(trains ? Array(layer.statistics).fill(output[1] * Math.max(width, 4)) : [])];
     return calls.push(call([before], own, size, {
-      path, shares: idle || !layer.allocates, saves, extra, named: [before], gradient: idle ? 'same' : layer.gradient, params: sizes.map((values) => values * width),
+      path, place: layer.place, until: layer.until, shares: idle || !layer.allocates, saves, extra, named: [before], gradient: idle ? 'same' : layer.gradient, params: sizes.map((values) => values * width),
     }));
   });
   if (trains) calls.push(...lossCalls(calls[calls.length - 1], width, rows[rows.length - 1].output.length));
@@ -42,7 +42,7 @@ function callsOf(rows, width, trains) {
 const savesInput = (layer, output) => layer.savesInput && !(layer.form === 'adaptive' && layer.takes_mean && output.slice(2).every((side) => side === 1));
 
 // torch writes some ops out in several kernels. Autograd takes their inputs last to first.
-function kernelCalls({ kernels }, path, before, own, size, output, width) {
+function kernelCalls({ kernels, place, until }, path, before, own, size, output, width) {
   const names = [before];
   return kernels.map((kernel, at) => {
     const name = at === kernels.length - 1 ? own : `${own}#${at + 1}`;
@@ -50,7 +50,8 @@ function kernelCalls({ kernels }, path, before, own, size, output, width) {
     const named = [...kernel.inputs, ...kernel.holds].map((place) => names[place]);
     names.push(name);
     const bytes = size + kernel.more * product([1, ...output.slice(2)]) * width;
-    return call(inputs, name, bytes, { path, saves: kernel.keeps.map((place) => inputs[place]), named, scratch: kernel.scratch, gradient: kernel.same ? 'same' : 'new', lastFirst: true });
+    const ending = name === own ? { until } : {};
+    return call(inputs, name, bytes, { path, place, ...ending, saves: kernel.keeps.map((place) => inputs[place]), named, scratch: kernel.scratch, gradient: kernel.same ? 'same' : 'new', lastFirst: true });
   });
 }
 
@@ -59,8 +60,8 @@ const lossCalls = ({ output: logits, size }, width) => [
   call(['log-softmax'], 'loss', width, { saves: ['log-softmax'], extra: [width], named: [logits] }),
 ];
 
-// For each value the call after which no Python variable names it: the last one that reads it, or the last of a module
-// that it was passed to. The last value is returned.
+// For each value the call after which no Python variable names it: where tracing found it, else the last one that reads
+// it, or the last of a module that it was passed to. The last value is returned.
 function lastReads(calls) {
   const last = new Map();
   const computed = new Map();
@@ -81,6 +82,8 @@ function lastReads(calls) {
     });
   });
   leave([], calls.length - 1);
+  const ends = new Map(calls.map(({ place }, position) => [place, position]));
+  calls.filter(({ until }) => ends.has(until ?? null)).forEach(({ output, until }) => last.set(output, ends.get(until)));
   last.delete(calls[calls.length - 1].output);
   return last;
 }
