@@ -912,8 +912,19 @@ def test_any_unit_of_the_first_layer_and_any_channel(opened: Open, photo: Path, 
     assert text(page, "#weights-text").startswith("216 weights of conv1_1 from ")
     assert f"standard deviation {float(f'{weight.std(correction=0):.3g}')}" in text(page, "#weights-text")
     assert serious_findings(page) == []
+    # The second convolution is small enough for the page to hold its weights and its input.
     page.evaluate("location.hash = '#conv2_1'")
     shows(page, "conv2_1")
+    page.locator("#map").focus()
+    page.keyboard.press("End")
+    with torch.no_grad():
+        deeper = module.features[:4](image_tensor(network, open_photo(str(second))))[0]  # type: ignore[index]
+    page.get_by_label("Channel", exact=True).fill("3")
+    row, column = deeper.shape[1] - 1, deeper.shape[2] - 1
+    page.locator("#product h3", has_text=f"Unit {row}, {column} of channel 3 of conv2_1").wait_for()
+    found = float(page.locator("#product data").get_attribute("value") or "")
+    assert found == pytest.approx(float(deeper[3, row, column]), abs=1e-4)
+    assert "from 4 other channels" in text(page, "#sum")
     assert page.locator("#image image").get_attribute("href") != page.evaluate(
         "JSON.parse(document.querySelector('#data').textContent).images[0].uri"
     )

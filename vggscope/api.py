@@ -1096,15 +1096,17 @@ def report(
 def _with_images(exhibit: Exhibit, module: nn.Module, photos: Sequence[Image]) -> Exhibit:
     """The exhibit with what the module makes of each photo, and its weights."""
     from vggscope.execution.activations import activations as run
-    from vggscope.execution.channel_sheets import first_layer, image_channels, weight_histograms
+    from vggscope.execution.channel_sheets import image_channels, image_kernels, layer_kernels, weight_histograms
 
     network = exhibit.network
+    kernels = layer_kernels(network, module, len(photos))
     return replace(
         exhibit,
         activations=tuple(run(network, module, photo, len(photos)) for photo in photos),
-        channels=tuple(image_channels(network, module, photo, len(photos)) for photo in photos),
+        channels=tuple(image_channels(network, module, photo, kernels, len(photos)) for photo in photos),
         weights=weight_histograms(network, module),
-        first=first_layer(network, module),
+        first=image_kernels(network, module),
+        kernels=kernels,
     )
 
 

@@ -4,12 +4,14 @@ histograms of the weights, the kernels that read the image, and what makes the o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from math import ceil, isfinite
 from typing import TYPE_CHECKING
 
 from vggscope.execution.activations import image_tensor, recorded_calls
 from vggscope.graph import INPUT, Network, Node
+from vggscope.ops.base import numel
 from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD, crop
 from vggscope.record import record
 from vggscope.trace.forward import module_mode
@@ -28,7 +30,12 @@ BINS = 40
 """Bins of a histogram."""
 
 MOST_WEIGHTS = 30_000
-"""The most weights of a first layer that a page holds."""
+"""The most weights of the convolution that reads the image that a page holds."""
+
+KERNEL_VALUES = 40_000
+"""How many weights and inputs of the other convolutions a page holds, those of all images together: enough for a small
+network, or for a few layers.
+"""
 
 
 @record
@@ -73,18 +80,33 @@ class ImageKernels:
 
 
 @record
+class LayerKernels:
+    """The weights of another convolution as float32 in their order, and its biases, None without."""
+
+    name: str
+    weights: bytes
+    bias: tuple[float, ...] | None
+    groups: int
+
+
+@record
 class ImageChannels:
-    """Of one image: the sheets of the layers, `pixels` as a PNG of the network's input size, and the logarithm of the
-    sum of the exponentials of the outputs, None if these are probabilities already or no vector.
+    """Of one image: the sheets of the layers, `pixels` as a PNG of the network's input size, the `inputs` of the layers
+    of `layer_kernels` as float32, and the logarithm of the sum of the exponentials of the outputs, None if these are
+    probabilities already or no vector.
     """
 
     sheets: tuple[ChannelSheet, ...]
     pixels: bytes
+    inputs: tuple[tuple[str, bytes], ...]
     log_sum_exp: float | None
 
 
-def image_channels(network: Network, module: nn.Module, photo: Image, images: int = 1) -> ImageChannels:
-    """Run the module on an image at evaluation; `images` is how many share the pixels of the sheets.
+def image_channels(
+    network: Network, module: nn.Module, photo: Image, kernels: Sequence[LayerKernels] = (), images: int = 1
+) -> ImageChannels:
+    """Run the module on an image at evaluation; `images` is how many share the pixels of the sheets. The inputs of the
+    layers in `kernels` are kept.
 
     Raises OptionError for a network that takes no image of one or three channels.
     """
@@ -93,8 +115,12 @@ def image_channels(network: Network, module: nn.Module, photo: Image, images: in
     image = image_tensor(network, photo)
     pixels_of_layer = SHEET_PIXELS / images / max(1, sum(map(_has_sheet, network.nodes)))
     sheets: dict[str, ChannelSheet] = {}
+    inputs: dict[str, bytes] = {}
+    kept = {layer.name for layer in kernels}
 
     def record_sheet(node: Node, module: nn.Module, given: Tensor, output: Tensor) -> None:
+        if node.name in kept:
+            inputs[node.name] = _float32(given[0])
         if output.dim() == 4 and _has_sheet(node):
             side = min(LARGEST, int((pixels_of_layer / output.shape[1]) ** 0.5))
             if side >= SMALLEST:
@@ -105,7 +131,7 @@ def image_channels(network: Network, module: nn.Module, photo: Image, images: in
     ordered = tuple(sheets[node.name] for node in network.nodes if node.name in sheets)
     height, width = network.input_shape[2:]
     pixels = crop(photo, height, width).convert("RGB" if network.input_shape[1] == 3 else "L")
-    return ImageChannels(ordered, _png(pixels), _log_sum_exp(output))
+    return ImageChannels(ordered, _png(pixels), tuple(inputs.items()), _log_sum_exp(output))
 
 
 def _has_sheet(node: Node) -> bool:
@@ -172,17 +198,48 @@ def _histogram(name: str, weight: Tensor) -> WeightHistogram:
     return WeightHistogram(name, low, high, counts, float(weight.mean()), deviation, int((weight == 0).sum()))
 
 
-def first_layer(network: Network, module: nn.Module) -> ImageKernels | None:
+def image_kernels(network: Network, module: nn.Module) -> ImageKernels | None:
     """Return the convolution that reads the image, if its output is an inner product of zero-padded windows of it."""
     node = next((node for node in network.nodes if node.inputs == (INPUT,)), None)
-    if node is None or node.module is None or not node.op.is_convolution or not node.op.predicts_memory:
+    weight = None if node is None else _kernels_of(node, module)
+    if node is None or weight is None or weight.numel() > MOST_WEIGHTS or weight.shape[1] != network.input_shape[1]:
         return None
-    part = module.get_submodule(node.module)
-    weight: Tensor = part.get_parameter("weight").detach().float()
-    if weight.numel() > MOST_WEIGHTS or weight.dim() != 4 or weight.shape[1] != network.input_shape[1]:
-        return None
-    bias = part.get_parameter("bias").detach().float().tolist() if getattr(part, "bias", None) is not None else None
     is_colour = network.input_shape[1] == 3
     mean, deviation = (IMAGENET_MEAN, IMAGENET_STD) if is_colour else ((0.0,), (1.0,))
-    biases = None if bias is None else tuple(bias)
-    return ImageKernels(node.name, tuple(weight.flatten().tolist()), biases, mean, deviation)
+    return ImageKernels(node.name, tuple(weight.flatten().tolist()), _biases_of(node, module), mean, deviation)
+
+
+def layer_kernels(network: Network, module: nn.Module, images: int = 1) -> tuple[LayerKernels, ...]:
+    """Return the kernels of the other convolutions, those with the fewest values first, while there is room."""
+    sized: list[tuple[int, Node, Tensor]] = []
+    for node in network.nodes:
+        weight = None if node.inputs == (INPUT,) else _kernels_of(node, module)
+        if weight is not None:
+            sized.append((weight.numel() + images * numel(network.input_shapes(node)[0]), node, weight))
+    found, room = [], KERNEL_VALUES
+    for values, node, weight in sorted(sized, key=lambda each: each[0]):
+        room -= values
+        if room < 0:
+            break
+        groups = getattr(node.op, "groups", 1)
+        found.append(LayerKernels(node.name, _float32(weight), _biases_of(node, module), groups))
+    return tuple(found)
+
+
+def _kernels_of(node: Node, module: nn.Module) -> Tensor | None:
+    """The weights of a convolution whose outputs are inner products of zero-padded windows; None for other layers."""
+    if node.module is None or not node.op.is_convolution or not node.op.predicts_memory:
+        return None
+    weight: Tensor = module.get_submodule(node.module).get_parameter("weight").detach().float()
+    return weight if weight.dim() == 4 else None
+
+
+def _biases_of(node: Node, module: nn.Module) -> tuple[float, ...] | None:
+    bias = getattr(module.get_submodule(node.module or ""), "bias", None)
+    return None if bias is None else tuple(bias.detach().float().tolist())
+
+
+def _float32(values: Tensor) -> bytes:
+    import torch
+
+    return bytes(values.detach().float().contiguous().flatten().view(torch.uint8).tolist())

@@ -18,7 +18,7 @@ from vggscope._version import __version__
 from vggscope.diffing.result import Diff
 from vggscope.errors import OptionError, visible
 from vggscope.execution.activations import Activations
-from vggscope.execution.channel_sheets import ImageChannels, ImageKernels, WeightHistogram
+from vggscope.execution.channel_sheets import ImageChannels, ImageKernels, LayerKernels, WeightHistogram
 from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields, weights
 from vggscope.explorer.drawing import PageDiagram, drawings, side_by_side
 from vggscope.explorer.edit import editable
@@ -75,6 +75,7 @@ class Exhibit:
     channels: tuple[ImageChannels, ...] = ()
     weights: tuple[WeightHistogram, ...] = ()
     first: ImageKernels | None = None
+    kernels: tuple[LayerKernels, ...] = ()
 
 
 @record
@@ -130,7 +131,7 @@ def _model(exhibit: Exhibit, drawn: Sequence[PageDiagram]) -> dict[str, object]:
         "parts": {picture.style: picture.parts for picture in drawn},
         "diffs": [plain_value(diff) for diff in exhibit.diffs],
         "maps": feature_maps(network, exhibit.activations, exhibit.channels) if exhibit.activations else None,
-        "weights": weights(network, exhibit.weights, exhibit.first),
+        "weights": weights(network, exhibit.weights, exhibit.first, exhibit.kernels),
     }
 
 

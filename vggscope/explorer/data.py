@@ -18,7 +18,13 @@ from vggscope.drawing.layer import Layer
 from vggscope.drawing.subject import Subject
 from vggscope.errors import visible
 from vggscope.execution.activations import METHOD, Activations, ChannelActivation, LayerActivations
-from vggscope.execution.channel_sheets import ChannelSheet, ImageChannels, ImageKernels, WeightHistogram
+from vggscope.execution.channel_sheets import (
+    ChannelSheet,
+    ImageChannels,
+    ImageKernels,
+    LayerKernels,
+    WeightHistogram,
+)
 from vggscope.graph import Network, Node
 from vggscope.plain_data import plain_value
 from vggscope.units import sample_sides
@@ -236,6 +242,7 @@ def feature_maps(
                 "layers": {places[layer.name]: _activations(layer) for layer in given.layers},
                 "sheets": {places[sheet.name]: _sheet(sheet) for sheet in more.sheets},
                 "pixels": png_uri(more.pixels),
+                "inputs": {places[name]: b64encode(values).decode() for name, values in more.inputs},
                 "logSumExp": more.log_sum_exp,
             }
             for given, more in zip(activations, channels)
@@ -256,26 +263,43 @@ def png_uri(png: bytes) -> str:
 
 
 def weights(
-    network: Network, histograms: Sequence[WeightHistogram], first: ImageKernels | None
+    network: Network,
+    histograms: Sequence[WeightHistogram],
+    first: ImageKernels | None,
+    kernels: Sequence[LayerKernels],
 ) -> dict[str, object] | None:
-    """Return the `histograms` of the layers by their place, and the `first` layer's weights; None without weights."""
+    """Return the `histograms` of the layers by their place, the `first` layer's weights, and the `kernels` of other
+    convolutions by their place; None without weights.
+    """
     if not histograms:
         return None
     places = {node.name: place for place, node in enumerate(network.nodes)}
     return {
         "histograms": {places[one.name]: _rounded(plain_value(one)) for one in histograms},
         "first": None if first is None else {**_plain_first(first), "place": places[first.name]},
+        "kernels": {
+            places[one.name]: {
+                "weights": b64encode(one.weights).decode(),
+                "bias": None if one.bias is None else [_seven_digits(value) for value in one.bias],
+                "groups": one.groups,
+            }
+            for one in kernels
+        },
     }
 
 
 def _plain_first(first: ImageKernels) -> dict[str, object]:
-    # Seven digits are what a float32 has.
     return {
-        "weights": [float(f"{value:.7g}") for value in first.weights],
-        "bias": None if first.bias is None else [float(f"{value:.7g}") for value in first.bias],
+        "weights": [_seven_digits(value) for value in first.weights],
+        "bias": None if first.bias is None else [_seven_digits(value) for value in first.bias],
         "mean": first.mean,
         "deviation": first.deviation,
     }
+
+
+def _seven_digits(value: float) -> float:
+    """The value with the digits that a float32 has."""
+    return float(f"{value:.7g}")
 
 
 def _activations(layer: LayerActivations) -> dict[str, object]:

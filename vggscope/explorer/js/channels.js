@@ -1,9 +1,13 @@
-// Every channel of a layer, the kernels and the weights. Of the first convolution the page computes the inner product of
-// any unit, from the pixels of the image.
+// Every channel of a layer, the kernels and the weights. Where the page holds the kernels of a convolution and what it
+// reads, it computes the inner product of any unit.
 
-const sheet = { channel: 0, image: null, pixels: null, pixelsOf: null };
+const MOST_TERMS = 4; // the input channels of an inner product that are listed
+
+const sheet = { channel: 0, image: null };
 
 const sheetOf = () => imageMaps()?.sheets[state.layer];
+
+const kernelsOf = () => firstKernels() ?? model().weights?.kernels[state.layer];
 
 const firstKernels = () => (model().weights?.first?.place === state.layer ? model().weights.first : null);
 
@@ -51,51 +55,68 @@ function chooseChannel(channel) {
   const strongest = imageMaps().layers[state.layer]?.channels?.find((own) => own.channel === channel);
   markChannel(channel);
   findAll('#maps button').forEach((button) => button.removeAttribute('aria-current'));
-  if (firstKernels()) return showUnit();
+  if (kernelsOf()) return showUnit();
   if (strongest) return showProduct(strongest);
-  return find('#product').replaceChildren(el('p', { class: 'quiet' }, 'The page holds the inner product of the strongest channels alone, and of any unit of the convolution that reads the image.'));
+  return find('#product').replaceChildren(el('p', { class: 'quiet' }, 'Of this layer the page holds the inner products of the strongest channels alone: its weights and inputs would be too large.'));
 }
 
-// The pixels of the image as the network takes them, channels x height x width.
-async function pixelsOf() {
-  const { pixels } = imageMaps();
-  if (sheet.pixelsOf === pixels) return sheet.pixels;
-  const image = await loaded(pixels);
+function floatsOf(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+// What the chosen convolution reads, as planes of numbers, with its weights.
+async function convolutionAt() {
+  const first = firstKernels();
+  if (first) return { ...first, groups: 1, planes: await pixelsOf(imageMaps().pixels, first) };
+  const kernels = model().weights.kernels[state.layer];
+  const area = product(layerAt(state.layer).in.slice(1));
+  const values = floatsOf(imageMaps().inputs[state.layer]);
+  const planes = Array.from({ length: values.length / area }, (_, channel) => values.subarray(channel * area, (channel + 1) * area));
+  return { ...kernels, weights: floatsOf(kernels.weights), planes };
+}
+
+// The pixels of the image as the network takes them.
+async function pixelsOf(uri, { mean, deviation }) {
+  const image = await loaded(uri);
   const canvas = el('canvas', { width: image.width, height: image.height });
   const context = canvas.getContext('2d', { willReadFrequently: true });
   context.drawImage(image, 0, 0);
   const read = context.getImageData(0, 0, image.width, image.height).data;
-  const { mean, deviation } = model().weights.first;
-  sheet.pixels = mean.map((own, channel) => Float32Array.from({ length: image.width * image.height }, (_, at) => (read[4 * at + channel] / 255 - own) / deviation[channel]));
-  sheet.pixelsOf = pixels;
-  return sheet.pixels;
+  return mean.map((own, channel) => Float32Array.from({ length: image.width * image.height }, (_, at) => (read[4 * at + channel] / 255 - own) / deviation[channel]));
 }
 
-// The inner product of a unit of the first convolution, term by term.
-function productAt(pixels, { weights, bias }, win, channel, [row, column]) {
+// The inner product of a unit of a convolution, with its largest terms.
+function productAt({ planes, weights, bias, groups }, win, channel, [row, column]) {
   const [height, width] = win.size;
   const [rows, columns] = win.kernel;
-  const terms = pixels.map((plane, input) => {
-    const cell = (i, j) => {
+  const inputs = planes.length / groups;
+  const firstInput = Math.floor(channel / (layerAt(state.layer).out[0] / groups)) * inputs;
+  const grid = (value) => Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (__, j) => value(i, j)));
+  const terms = Array.from({ length: inputs }, (_, input) => {
+    const plane = planes[firstInput + input];
+    const own = grid((i, j) => weights[((channel * inputs + input) * rows + i) * columns + j]);
+    const values = grid((i, j) => {
       const [y, x] = [row * win.stride[0] - win.padding[0] + i * win.dilation[0], column * win.stride[1] - win.padding[1] + j * win.dilation[1]];
       return y >= 0 && y < height && x >= 0 && x < width ? plane[y * width + x] : 0;
-    };
-    const grid = (value) => Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (__, j) => value(i, j)));
-    const own = grid((i, j) => weights[((channel * pixels.length + input) * rows + i) * columns + j]);
-    const values = grid(cell);
-    return { channel: input, values, weights: own, sum: values.flat().reduce((total, value, at) => total + value * own.flat()[at], 0) };
+    });
+    const flat = own.flat();
+    return { channel: firstInput + input, values, weights: own, sum: values.flat().reduce((total, value, at) => total + value * flat[at], 0) };
   });
-  const sums = terms.reduce((total, { sum }) => total + sum, 0);
-  return { value: sums + (bias ? bias[channel] : 0), product: { inputs: terms.length, terms, others: 0, bias: bias ? bias[channel] : null } };
+  const total = terms.reduce((sums, { sum }) => sums + sum, 0);
+  const largest = [...terms].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum)).slice(0, MOST_TERMS);
+  const others = total - largest.reduce((sums, { sum }) => sums + sum, 0);
+  const own = bias ? bias[channel] : 0;
+  return { value: total + own, product: { inputs, terms: largest, others, bias: bias ? own : null } };
 }
 
 async function showUnit() {
-  const first = firstKernels();
-  if (!first || shown() !== state.layer) return;
-  const pixels = await pixelsOf();
-  if (firstKernels() !== first) return;
-  const unit = unitOf(state.layer);
-  showProduct({ channel: sheet.channel, unit, ...productAt(pixels, first, windowOf(state.layer), sheet.channel, unit) });
+  const [place, image] = [state.layer, state.image];
+  if (!kernelsOf() || shown() !== place) return;
+  const convolution = await convolutionAt();
+  if (state.layer !== place || state.image !== image) return;
+  const [unit, channel] = [unitOf(place), Math.min(sheet.channel, layerAt(place).out[0] - 1)];
+  showProduct({ channel, unit, ...productAt(convolution, windowOf(place), channel, unit) });
 }
 
 function showWeights() {
