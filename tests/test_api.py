@@ -189,10 +189,11 @@ def test_a_result_saves_itself_as_the_suffix_says(tmp_path) -> None:
     found = vggscope.diff("C", ref="D")
     found.save(tmp_path / "x.svg", theme="dark")
     assert (tmp_path / "x.svg").read_bytes() == found.picture(theme="dark").render("svg")
+    sums = report.by_operator()
     with pytest.raises(OptionError, match=r"no format ends in '\.svg'"):
-        report.save(tmp_path / "y.svg")
-    with pytest.raises(OptionError, match="summary has no picture"):
-        report.picture()
+        sums.save(tmp_path / "y.svg")
+    with pytest.raises(OptionError, match="sums has no picture"):
+        sums.picture()
     with pytest.raises(OptionError, match="has no 'colour'"):
         found.picture(colour="red")
 

@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[dict[str, object], str]] = {
     "an option's name": ({"name": "summary", "model": "D", "input": "3x64x64"}, "did you mean input_size?"),
     "an unknown word": ({"name": "memory", "model": "D", "optimizer": "adm"}, "did you mean adam?"),
     "an unknown format": ({"name": "summary", "model": "D", "format": "yaml"}, "format is one of text, json"),
-    "no picture": ({"name": "summary", "model": "D", "format": "png"}, "summary has no picture"),
+    "no picture": ({"name": "catalogue", "format": "png"}, "list has no picture"),
     "an unknown model": ({"name": "summary", "model": "vgg17"}, "did you mean vgg1"),
     "a small input": ({"name": "summary", "model": "D", "input_size": ["3x16x16"]}, "input_size=(3, 32, 32)"),
     "no file": ({"name": "inspect", "path": "nothing.pth"}, "there is no such file"),

@@ -30,6 +30,7 @@ from vggscope.drawing.engine import ENGINES
 from vggscope.drawing.look import FACTS, HEATS
 from vggscope.drawing.themes import THEMES
 from vggscope.render.compare import COLUMNS
+from vggscope.render.compare_plot import CHARTS
 from vggscope.tutorials import TOPICS
 from vggscope.units import DTYPE_BYTES
 from vggscope.vgg.options import HEADS, BuildOptions
@@ -38,6 +39,7 @@ CLI = Path(inspect.getfile(import_module("vggscope.cli"))).parent
 
 TABLES: dict[str, Iterable[str]] = {
     "Annotation": FACTS,
+    "Chart": CHARTS,
     "ComparedColumn": [column.key for column in COLUMNS],
     "ComparedFigure": SORTS,
     "Count": COUNTS,
@@ -144,6 +146,8 @@ NOT_IN_PYTHON = {
     "backward": "the function operations",
     "stats": "the function stats",
     "values": "the function values",
+    ("compare", "chart"): "result.picture(chart=...)",
+    ("explain", "animate"): "result.picture(animate=...)",
     ("diff", "fold"): "result.picture(fold=...)",
     ("diff", "reference"): "the parameter ref",
     ("rf", "image"): "result.picture(image=...)",

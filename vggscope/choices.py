@@ -69,6 +69,9 @@ Annotation = Literal["shape", "rf", "params", "macs", "memory", "rule"]
 Heat = Literal["rf", "params", "macs", "memory"]
 """A figure that a diagram shows as the strength of a layer's colour."""
 
+Chart = Literal["bars", "bubbles"]
+"""The chart of compared models."""
+
 PictureFormat = Literal["svg", "png", "pdf", "dot", "tex"]
 """The format of a diagram's file."""
 
@@ -189,12 +192,13 @@ class ModelAndStepOptions(ModelOptions, StepOptions, total=False):
 class PictureOptions(TypedDict, total=False):
     """How the picture of a result looks. Each kind of result takes some of these.
 
-    A diff takes `fold`, which hides equal layers. Receptive fields take `image`, a path or an image of pillow's, and
-    `beside`, the receptive fields of other models.
+    A diff takes `fold`, which hides equal layers, and a comparison `chart`. Receptive fields take `image`, a path or an
+    image of pillow's, and `beside`, the receptive fields of other models.
     """
 
     theme: Theme
     fold: bool
+    chart: Chart
     image: object
     beside: Sequence[object]
 

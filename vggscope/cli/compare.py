@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from signal import SIGINT
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from vggscope import api
-from vggscope.choices import Order, Theme
+from vggscope.choices import Chart, Order, Theme
 from vggscope.cli.options import (
     DTYPES,
     MODES,
@@ -26,7 +26,7 @@ from vggscope.cli.options import (
     words,
 )
 from vggscope.cli.output import check_format, check_theme, emit, emit_lines, is_read, note, note_failures
-from vggscope.errors import OptionError, Stopped
+from vggscope.errors import OptionError, Stopped, unknown
 from vggscope.progress import nowhere
 from vggscope.record import record
 from vggscope.render.compare import failure_text, json_line, missing_text
@@ -109,6 +109,9 @@ def compare(
         flag("--paper", "Tables 1 and 2 beside computed values; compares all columns if no MODEL is named."),
     ] = False,
     theme: Annotated[Theme, option("THEME", f"A plot's theme: {THEME_WORDS}", THEMES)] = "light",
+    chart: Annotated[
+        Chart, option("CHART", "The plot: bars, or bubbles.", "vggscope.render.compare_plot:CHARTS")
+    ] = "bars",
 ) -> int:
     """Models side by side: parameters, MACs, memory, depth, receptive field; -o FILE.svg, .png or .pdf plots them.
 
@@ -134,6 +137,8 @@ def compare(
     else:
         check_format(output.format, output.output, "compare")
     check_theme(theme)
+    if chart not in get_args(Chart):
+        raise unknown("chart", chart, get_args(Chart))
     fleet = api.fleet(
         *models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **many.keywords(), **build.keywords()
     )
@@ -144,7 +149,7 @@ def compare(
     else:
         for _ in rows:
             pass
-        emit(fleet.comparison(), output.format, output.output, theme=theme)
+        emit(fleet.comparison(), output.format, output.output, theme=theme, chart=chart)
     return _note_problems(fleet.comparison(), told=not in_lines and is_read(output.format, output.output))
 
 

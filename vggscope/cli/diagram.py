@@ -62,7 +62,8 @@ class _Look:
     ] = None
 
     depth: Annotated[
-        int | None, option("N", "With --style layers: frames around modules within modules, down to this depth.")
+        int | None,
+        option("N", "With --style layers: frames around modules within modules, down to this depth.", "depths"),
     ] = None
 
     def keywords(self) -> dict[str, Any]:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 from vggscope import api
-from vggscope.choices import Count, Depth
-from vggscope.cli.options import CARDS, BatchOptions, Model, ModelFlags, OutputOptions, flag, option
-from vggscope.cli.output import check_format, emit, is_read, note_failures
+from vggscope.choices import Count, Depth, Theme
+from vggscope.cli.options import (
+    CARDS,
+    THEME_WORDS,
+    THEMES,
+    BatchOptions,
+    Model,
+    ModelFlags,
+    OutputOptions,
+    flag,
+    option,
+)
+from vggscope.cli.output import check_format, check_theme, emit, is_read, note_failures
 from vggscope.render.summary import column_keys
 
 
@@ -42,8 +52,10 @@ def summary(
             "vggscope.api:DEPTHS",
         ),
     ] = "layer",
+    theme: Annotated[Theme, option("THEME", f"A plot's theme: {THEME_WORDS}", THEMES)] = "light",
 ) -> int:
-    """Shapes with the rule, parameters, MACs, memory and receptive fields, layer by layer.
+    """Shapes with the rule, parameters, MACs, memory and receptive fields, layer by layer; -o FILE.svg, .png or .pdf
+    plots them.
 
     Example: vggscope summary D
 
@@ -52,7 +64,8 @@ def summary(
     Example: vggscope summary D --input 3x160x160 --columns layer,output,rule,params
     """
     batch.check()
-    check_format(output.format)
+    check_format(output.format, output.output, "operations" if backward or gpu is not None else "summary")
+    check_theme(theme)
     keys = column_keys(columns, count)
     if backward or gpu is not None:
         counted = api.operations(model, batch=batch.batch, dtype=batch.dtype, count=count, card=gpu, **build.keywords())
@@ -60,5 +73,5 @@ def summary(
         return note_failures(counted.failure)
     shown = int(depth) if depth.isdecimal() else cast(Depth, depth)
     report = api.summary(model, batch=batch.batch, dtype=batch.dtype, count=count, depth=shown, **build.keywords())
-    emit(report, output.format, output.output, keys)
+    emit(report, output.format, output.output, keys, theme=theme)
     return note_failures(report.failure, told=is_read(output.format, output.output))

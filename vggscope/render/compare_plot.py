@@ -1,4 +1,4 @@
-"""A comparison as bar charts: a panel for each figure, a bar for each model."""
+"""A comparison as bar charts: a panel for each figure, a bar for each model. Or as bubbles, a bubble for each model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from vggscope.analysis.compare import Compared, Comparison
 from vggscope.analysis.tensors import sizes_text
 from vggscope.drawing.theme import TITLE, Theme
 from vggscope.drawing.themes import theme_named
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, unknown
 from vggscope.record import record
+from vggscope.render import bubble_plot
 from vggscope.render.matplotlib_figure import Plot, literal, plain_axes
 from vggscope.units import UNKNOWN, bytes_text, count_text, short_count
 
@@ -55,13 +56,26 @@ PANELS = (
 )
 
 
-def plot(comparison: Comparison, theme: str = "light") -> Plot:
-    """The models side by side. Raises OptionError for an unknown theme and for too many models."""
+CHARTS = {
+    "bars": "a panel for each figure, a bar for each model",
+    "bubbles": "MACs and parameters as place, memory as area, depth as colour",
+}
+"""What `--chart` takes, with a description of each chart."""
+
+
+def plot(comparison: Comparison, theme: str = "light", chart: str = "bars") -> Plot:
+    """The models side by side, as one of CHARTS. Raises OptionError for an unknown theme or chart, for too many models,
+    and if no model has the figures.
+    """
     models = comparison.models
+    if chart not in CHARTS:
+        raise unknown("chart", chart, CHARTS)
     if len(models) > MOST_MODELS:
         raise OptionError(f"{len(models)} models are too many to plot", f"name up to {MOST_MODELS}")
     if not models:
         raise OptionError("no model has figures to plot", "the table shows why")
+    if chart == "bubbles":
+        return _bubbles(comparison, theme)
     rows = -(-len(PANELS) // COLUMNS)
 
     def paint(figure: Figure, theme: Theme) -> None:
@@ -72,6 +86,16 @@ def plot(comparison: Comparison, theme: str = "light") -> Plot:
 
     size = (COLUMNS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
     return Plot(paint, f"{len(models)} models", size, theme_named(theme))
+
+
+def _bubbles(comparison: Comparison, theme: str) -> Plot:
+    drawn = bubble_plot.drawn_models(comparison)
+    others = [model.model for model in comparison.models if model not in drawn]
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        bubble_plot.paint(figure, drawn, others, f"{_title(comparison)}", theme)
+
+    return Plot(paint, f"{len(drawn)} models", bubble_plot.SIZE, theme_named(theme))
 
 
 def _title(comparison: Comparison) -> str:

@@ -79,6 +79,7 @@ PAGES = {"diff": "vggscope.render.diff_page:page"}
 """The function that writes a kind of result as an HTML page; the page of any other kind shows its Document."""
 
 PICTURES = {
+    "summary": PictureFunction("vggscope.render.summary_plot:plot", (".svg", ".png", ".pdf")),
     "memory": PictureFunction("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
     "rf": PictureFunction("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
     "diff": PictureFunction("vggscope.drawing.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),

@@ -12,6 +12,7 @@ from vggscope.errors import MissingTool, OptionError, visible
 from vggscope.record import record
 from vggscope.result import Drawn
 from vggscope.suppress import suppress_output
+from vggscope.units import short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,3 +107,13 @@ def literal(text: str, room: float = LONGEST_NAME) -> str:
     which would start a formula.
     """
     return fitted(plain(text), SMALL, room).replace("$", r"\$")
+
+
+def round_count(value: float) -> str:
+    """A round count in short.
+
+    >>> round_count(5e6), round_count(250), round_count(1.5e9)
+    ('5 M', '250', '1.5 G')
+    """
+    number, _, unit = short_count(round(value)).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}".strip()

@@ -206,6 +206,11 @@ def pictures(ctx: Any, word: str) -> list[str]:
     return written(ctx, word, *(f".{name}" for name in get_args(PictureFormat)))
 
 
+def depths(ctx: Any, word: str) -> list[str]:
+    """A depth of modules."""
+    return _starting_with(word, ("1", "2", "3", "4", "5"))
+
+
 def fonts(ctx: Any, word: str) -> list[str]:
     """A font that is installed on this machine."""
     from vggscope.drawing.installed_fonts import families

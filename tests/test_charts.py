@@ -1,0 +1,116 @@
+"""Charts: the layers of a summary, and models as bubbles."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import combinations
+from math import log10, pi
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+import vggscope
+from vggscope.drawing.fonts import measured_in, text_width
+from vggscope.drawing.installed_fonts import installed_font
+from vggscope.drawing.theme import SMALL
+from vggscope.errors import OptionError
+from vggscope.render import bubble_plot
+from vggscope.render.bubble_plot import Bubble, place_names
+from vggscope.render.compare_plot import plot as compared
+from vggscope.render.summary_plot import plot as by_layer
+
+
+def painted(plot: Any) -> Figure:
+    figure = Figure(figsize=plot.size)
+    plot.paint(figure, plot.theme)
+    return figure
+
+
+def test_bars_have_the_figures_of_the_layers() -> None:
+    report = vggscope.summary("A")
+    params, macs, memory, field = painted(by_layer(report)).axes
+    assert [bar.get_height() for bar in params.patches] == [row.params for row in report]
+    assert [bar.get_height() for bar in macs.patches] == [row.macs for row in report]
+    assert [bar.get_height() * 2**20 for bar in memory.patches] == [row.activation_bytes for row in report]
+    assert [bar.get_height() for bar in field.patches] == [row.receptive_field.size[0] for row in report]  # type: ignore[union-attr]
+    assert [axes.get_title("left") for axes in (params, macs, memory, field)] == [
+        *("parameters", "MACs", "memory of output, MiB", "receptive field, px")
+    ]
+    # 25,088 inputs of fc6, 4,096 units with a bias each, of 132,863,336 parameters
+    assert [text.get_text() for text in params.texts] == ["fc6: 102.76 M (77.3%)"]
+    labels = [label.get_text() for label in field.get_xticklabels()]
+    assert labels == [row.label or row.name for row in report]
+
+
+def test_an_unknown_figure_of_a_layer_is_a_question_mark() -> None:
+    report = vggscope.summary("conv3-8 FC-10", input_size=(3, 8, 8))
+    unknown = replace(report, layers=(replace(report.layers[0], macs=None), *report.layers[1:]))
+    macs = painted(by_layer(unknown)).axes[1]
+    assert sorted(text.get_text() for text in macs.texts) == ["?", "fc2: 3.92 k"]
+
+
+def test_a_bubble_stands_at_its_figures() -> None:
+    comparison = vggscope.compare("A", "E", "torchvision:resnet18")
+    axes = painted(compared(comparison, chart="bubbles")).axes[0]
+    circles = {round(circle.center[1], 3): circle for circle in axes.patches[:3]}
+    spans = {
+        axis: (axis.get_ticklocs(), [text.get_text() for text in axis.get_ticklabels()])
+        for axis in (axes.xaxis, axes.yaxis)
+    }
+    places, texts = spans[axes.yaxis]
+    units = {"M": 1e6, "G": 1e9}
+    values = [float(text.split()[0]) * units[text.split()[1]] for text in texts]
+    slope = (places[-1] - places[0]) / (log10(values[-1]) - log10(values[0]))
+    for model in comparison.models:
+        at = places[0] + slope * (log10(model.params or 1) - log10(values[0]))
+        circle = circles[min(circles, key=lambda y: abs(y - at))]
+        assert circle.center[1] == pytest.approx(at)
+        largest = max(other.inference_peak_bytes or 0 for other in comparison.models)
+        area = pi * bubble_plot.LARGEST**2 * (model.inference_peak_bytes or 0) / largest
+        assert pi * circle.radius**2 == pytest.approx(area)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_names_cover_neither_bubbles_nor_names(seed: int) -> None:
+    drawn = random.Random(seed)
+    bubbles = [
+        Bubble(
+            f"torchvision:model{number}", drawn.gauss(230, 90), drawn.gauss(170, 60), drawn.uniform(3.5, 20), "#ffffff"
+        )
+        for number in range(25)
+    ]
+    with measured_in(installed_font("DejaVu Sans")):
+        boxes = place_names(bubbles, 456, 348)
+        widths = [text_width(bubble.name, SMALL) for bubble in bubbles]
+    for box, width in zip(boxes, widths):
+        assert box[2] - box[0] == pytest.approx(width)
+        assert box[0] >= 0 <= box[1]
+        assert box[2] <= 456
+        assert box[3] <= 348
+        assert not any(overlap(box, bubble.box) for bubble in bubbles)
+    assert not any(overlap(one, other) for one, other in combinations(boxes, 2))
+
+
+def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two boxes overlap."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def test_charts_are_the_same_bytes_on_every_run() -> None:
+    comparison, report = vggscope.compare("A", "B"), vggscope.summary("A", depth=2)
+    for theme in ("light", "paper"):
+        assert compared(comparison, theme, "bubbles").render() == compared(comparison, theme, "bubbles").render()
+        assert by_layer(report, theme).render() == by_layer(report, theme).render()
+
+
+def test_models_without_a_figure_are_named_or_refused() -> None:
+    comparison = vggscope.compare("A", "B")
+    known, unknown = comparison.models[0], replace(comparison.models[1], macs=None)
+    some = compared(replace(comparison, models=(known, unknown)), chart="bubbles").render().decode()
+    assert "not drawn, since a figure is not known: B" in some
+    with pytest.raises(OptionError, match="chart='bars' shows what is known"):
+        compared(replace(comparison, models=(unknown,)), chart="bubbles")
+    with pytest.raises(OptionError, match="chart is one of bars, bubbles"):
+        comparison.picture(chart="pie")  # type: ignore[typeddict-item]
