@@ -17,6 +17,7 @@ import torch
 import torchvision
 from torch import nn
 
+import vggscope
 from vggscope.builders.initialisation import initialised
 from vggscope.builders.module import module, submodule
 from vggscope.builders.save import write_onnx, write_pth, write_safetensors
@@ -345,3 +346,10 @@ class TestOnnx:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(MissingTool, match=r"pip install 'vggscope\[onnx\]'"):
             write_onnx(nn.ReLU(), (1, 3, 8, 8), tmp_path / "x.onnx")
+
+
+def test_a_recurrent_layer_is_refused_and_named() -> None:
+    chain = nn.Sequential(nn.LSTM(4, 3, batch_first=True))
+    network = vggscope.network(chain, input_data=torch.zeros(1, 5, 4))
+    with pytest.raises(ModelError, match="0 returns its last states too"):
+        module(network)

@@ -54,6 +54,8 @@ def module_calls(network: Network) -> tuple[ModuleCall, ...]:
             raise _refusal(network, node, "reads other than the one layer before it")
         if isinstance(node.op, Recorded | CallResult):
             raise _refusal(network, node, f"runs {node.op.name}, which is not a module of torch.nn")
+        if node.op.has_gates:
+            raise _refusal(network, node, "returns its last states too, which no chain passes on")
         if node.module is None and not isinstance(node.op, Flatten):
             raise _refusal(network, node, "is the call of a function")
         # Vectors may be one tensor because an exporter writes equal ones once, such as the zeros of two biases.
