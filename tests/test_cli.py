@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from tests.test_environments import write_checkpoint
 from vggscope.render.summary import SHOWN
 
 
@@ -317,9 +318,10 @@ def test_a_failing_model_is_shown_up_to_the_failure(vggscope, tmp_path) -> None:
     assert ran.err.count("\n") == 2
 
 
-def test_a_package_that_is_not_installed_is_named() -> None:
+def test_a_package_that_is_not_installed_is_named(tmp_path) -> None:
+    write_checkpoint(path := tmp_path / "x.safetensors")
     hidden = "import sys; sys.modules['numpy'] = None"
-    code = f"{hidden}; from vggscope.cli.app import run; sys.exit(run(['diff', 'C', '--ref', 'D']))"
+    code = f"{hidden}; from vggscope.cli.app import run; sys.exit(run(['inspect', {str(path)!r}, '--stats']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "vggscope: this needs numpy, which is not installed\npip install numpy\n"

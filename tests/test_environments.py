@@ -56,7 +56,7 @@ NEEDS: dict[str, set[str]] = {
     "pygraphviz": {"branches"},
     "matplotlib": {"png", "memory's plot"},
     "jinja2": {"report"},
-    "numpy": {"diff", "stats", "values", "png", "memory's plot"},
+    "numpy": {"stats", "values", "png", "memory's plot"},
     "safetensors": {"safetensors"},
     "onnx": {"onnx"},
 }
