@@ -15,16 +15,21 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 from torch.nn import functional
 
+from tests.test_diagram import assert_apart
+from vggscope import api
 from vggscope.document import Table
+from vggscope.drawing.picture import Rectangle, Text
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError, VggscopeError
-from vggscope.render.explain.picture import PICTURES, picture
+from vggscope.render.explain.picture import MOVING, PICTURES, picture
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials import TOPICS, convolution, explain, pooling
 from vggscope.tutorials.image_file import order_of
 from vggscope.tutorials.layer import explain_layer
-from vggscope.tutorials.tutorial import code, run, with_torch
+from vggscope.tutorials.tutorial import code, number_text, run, with_torch
 
 WITH_CODE = (
     *("conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense"),
@@ -368,7 +373,10 @@ BAD = [
     (("input", "--shape", "3"), "'3' is not an array's shape", "224x224x3"),
     (("input", "--shape", "3x4", "--image", "x.png"), "both say", "leave one"),
     (("conv", "-o", "x.jpg"), "no format ends in '.jpg'", ".svg"),
-    (("lrn", "-o", "x.svg"), "lrn has no picture", "conv, pool"),
+    (("lrn", "-o", "x.gif"), "lrn has no moving picture", "conv, pool"),
+    (("softmax", "--animate", "-o", "x.svg"), "softmax has no moving picture", "conv, pool"),
+    (("conv", "--size", "12", "-o", "x.gif"), "12x12 positions take too long to watch", "--stride"),
+    (("-o", "x.svg"), "contents has no picture", "conv, pool"),
     (("conv", "--theme", "pink"), "unknown theme 'pink'", "light"),
     (("conv", "--size", "30", "-o", "x.svg"), "cannot be read", "--size"),
 ]
@@ -411,21 +419,61 @@ def test_a_topic_in_every_format(vggscope, topic: str) -> None:
     assert len(set(rows[0])) == len(rows[0])
 
 
-@pytest.mark.parametrize("topic", PICTURES)
-def test_pictures(vggscope, tmp_path: Path, topic: str) -> None:
-    for form in ("svg", "png", "pdf"):
-        ran = vggscope("explain", topic, "-o", str(tmp_path / f"x.{form}"))
-        assert (ran.code, ran.out) == (0, "")
-    root = ElementTree.parse(tmp_path / "x.svg").getroot()
-    assert root.tag.endswith("svg")
-    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+@pytest.mark.parametrize("words", [*((topic,) for topic in TOPICS), ("D", "conv3_2"), ("D", "conv1_1")])
+def test_pictures(vggscope, tmp_path: Path, words: tuple[str, ...]) -> None:
+    ran = vggscope("explain", *words, "-o", str(tmp_path / "x.svg"))
+    assert (ran.code, ran.out) == (0, "")
+    assert ElementTree.parse(tmp_path / "x.svg").getroot().tag.endswith("svg")
     for theme in ("dark", "paper"):
-        drawn = picture(explain(topic), theme).picture
+        drawn = picture(api.explain(*words), theme).picture
+        texts = [shape for shape in drawn.shapes() if isinstance(shape, Text)]
+        assert_apart([(text.bounds, text.text) for text in texts])
+        assert not any("…" in text.text for text in texts)
         for shape in drawn.shapes():
             left, top, right, bottom = getattr(shape, "bounds", (0, 0, 0, 0))
             assert -0.5 <= left <= right <= drawn.width + 0.5
             assert -0.5 <= top <= bottom <= drawn.height + 0.5
+
+
+def test_every_topic_has_a_picture() -> None:
+    assert set(PICTURES) == {*TOPICS, "layer"}
+
+
+def test_bars_are_as_long_as_their_numbers() -> None:
+    data = explain("flops").data
+    drawn = picture(explain("flops")).picture
+    bars = [shape.width for shape in drawn.shapes() if isinstance(shape, Rectangle)]
+    assert [width / max(bars) for width in bars] == pytest.approx([layer.macs / 1849688064 for layer in data.layers])
+
+
+@pytest.mark.parametrize("topic", MOVING)
+def test_a_moving_picture_shows_each_position_once(topic: str, tmp_path: Path) -> None:
+    tutorial = explain(topic, size=4)
+    steps = MOVING[topic](tutorial.title, tutorial.data, theme_named("light"))
+    side = tutorial.data.side
+    assert len(steps) == side**2
+    assert len({(step.width, step.height) for step in steps}) == 1
+    numbers = [[shape.text for shape in step.shapes() if isinstance(shape, Text)] for step in steps]
+    whole = tutorial.data.output if topic == "conv" else tutorial.data.maximum
+    for place, texts in enumerate(numbers):
+        results = [number_text(value) for row in whole for value in row][: place + 1]
+        assert all(texts.count(text) >= results.count(text) for text in results)
+    assert len(numbers[-1]) > len(numbers[0])
+    drawn = picture(tutorial, animate=True)
+    root = ElementTree.fromstring(drawn.render())
+    groups = [group for group in root if group.tag.endswith("}g")]
+    assert [group.get("class") for group in groups] == [f"p p{place}" for place in range(1, side**2 + 1)]
+    style = next(element.text or "" for element in root if element.tag.endswith("style"))
+    before, condition, moving = style.partition("@media (prefers-reduced-motion:no-preference){")
+    assert condition
+    assert before == f".p{{visibility:hidden}}.p{side**2}{{visibility:visible}}"
+    assert moving.count("@keyframes") == side**2
+    assert style.count("{") == style.count("}")
+    assert b"keyframes" not in picture(tutorial).render()
+    assert drawn.render("gif", 40) == picture(tutorial).render("gif", 40)
+    with Image.open(io.BytesIO(drawn.render("gif", 40))) as gif:
+        assert gif.n_frames == side**2
+        assert gif.info["loop"] == 0
 
 
 def test_the_conv_picture_shows_its_numbers(vggscope, tmp_path: Path) -> None:
@@ -437,7 +485,7 @@ def test_the_conv_picture_shows_its_numbers(vggscope, tmp_path: Path) -> None:
 
 def test_topics_load_neither_torch_nor_numpy(tmp_path: Path) -> None:
     runs = [["explain", topic] for topic in TOPICS] + [["explain", "D", "conv3_2"], ["compare", "A", "E", "--paper"]]
-    runs += [["explain", topic, "-o", str(tmp_path / "x.svg")] for topic in PICTURES]
+    runs += [["explain", topic, "-o", str(tmp_path / "x.svg")] for topic in TOPICS]
     code = (
         f"import sys; from vggscope.cli.app import run; codes = [run(w) for w in {runs!r}]; print(codes, *sys.modules)"
     )

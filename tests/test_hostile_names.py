@@ -471,6 +471,11 @@ def check_pdf(data: bytes) -> None:
     assert b"/URI" not in data
 
 
+def check_gif(data: bytes) -> None:
+    assert data.startswith(b"GIF89a")
+    assert b"evil" not in data
+
+
 def check_dot(data: bytes) -> None:
     pygraphviz = pytest.importorskip("pygraphviz")
     text = data.decode()
@@ -501,6 +506,7 @@ PICTURE_CHECKS: dict[str, Callable[[bytes], None]] = {
     "svg": check_svg,
     "png": check_png,
     "pdf": check_pdf,
+    "gif": check_gif,
     "dot": check_dot,
     "tex": check_tex,
 }

@@ -192,13 +192,14 @@ class ModelAndStepOptions(ModelOptions, StepOptions, total=False):
 class PictureOptions(TypedDict, total=False):
     """How the picture of a result looks. Each kind of result takes some of these.
 
-    A diff takes `fold`, which hides equal layers, and a comparison `chart`. Receptive fields take `image`, a path or an
-    image of pillow's, and `beside`, the receptive fields of other models.
+    A diff takes `fold`, which hides equal layers, a comparison `chart`, and a tutorial `animate`, which makes an SVG
+    move. Receptive fields take `image`, a path or an image of pillow's, and `beside`, the fields of other models.
     """
 
     theme: Theme
     fold: bool
     chart: Chart
+    animate: bool
     image: object
     beside: Sequence[object]
 

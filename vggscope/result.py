@@ -73,8 +73,8 @@ class Result:
     def picture(self, **options: Unpack[PictureOptions]) -> Drawn:
         """Return the picture that `-o x.svg` writes; a notebook displays it.
 
-        `options` are `theme`, and also `fold` for a diff, `chart` for a comparison, or `image` and `beside` for
-        receptive fields.
+        `options` are `theme`, and also `fold` for a diff, `chart` for a comparison, `animate` for a tutorial, or
+        `image` and `beside` for receptive fields.
 
         Raises OptionError if results of this kind have no picture, or the picture has no such option.
 

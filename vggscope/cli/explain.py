@@ -42,8 +42,9 @@ def explain(
         Theme,
         option("THEME", f"A picture's theme: {THEME_WORDS}", THEMES),
     ] = "light",
+    animate: Annotated[bool, flag("--animate", "conv, pool: an SVG that slides the window, as a .gif does.")] = False,
 ) -> int:
-    """A layer or an idea worked with its numbers; -o FILE.svg, .png or .pdf draws conv, pool, relu, dense and depth.
+    """A layer or an idea worked with its numbers; -o FILE.svg, .png or .pdf draws it, .gif slides a window.
 
     Example: vggscope explain D conv3_2
 
@@ -57,5 +58,5 @@ def explain(
         raise OptionError(f"{what}, {len(given) - 1} were given", f"vggscope explain {' '.join(given[:2])}")
     topic, layer = (*given, None, None)[:2]
     tutorial = api.explain(topic, layer, **vars(options), **build.keywords())
-    emit(tutorial, output.format, output.output, theme=theme)
+    emit(tutorial, output.format, output.output, theme=theme, animate=animate)
     return 0 if tutorial.torch is None or tutorial.torch.agrees else 1

@@ -31,7 +31,7 @@ STYLES = {
 }
 """What `--style` takes, with a description of each style."""
 
-FORMATS = ("svg", "png", "pdf", "dot", "tex")
+FORMATS: tuple[str, ...] = ("svg", "png", "pdf", "dot", "tex")
 """The formats of a picture, each the suffix of its file."""
 
 DIRECTIONS = ("LR", "TB")

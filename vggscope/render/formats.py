@@ -85,7 +85,7 @@ PICTURES = {
     "diff": PictureFunction("vggscope.drawing.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
     "stats": PictureFunction("vggscope.render.stats_plot:plot", (".svg", ".png", ".pdf")),
     "compare": PictureFunction("vggscope.render.compare_plot:plot", (".svg", ".png", ".pdf")),
-    "explain": PictureFunction("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf")),
+    "explain": PictureFunction("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf", ".gif")),
 }
 """How each kind of result that can be drawn is drawn. Every function takes the result and `theme`."""
 

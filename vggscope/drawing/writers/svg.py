@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
 from vggscope._version import __version__
 from vggscope.drawing.fonts import plain
@@ -17,6 +18,17 @@ from vggscope.drawing.writers import number
 def write(picture: Picture) -> str:
     """The SVG; equal pictures give equal text."""
     ids = _Ids(identifier(picture.title))
+    body = (
+        *map(element, picture.frame),
+        *(element(shape) for link in picture.links for shape in link.shapes),
+        *map(element, picture.labels),
+        *(_part(part, ids) for part in picture.parts if part.shapes),
+    )
+    return document(picture, body)
+
+
+def document(picture: Picture, body: Iterable[str]) -> str:
+    """An SVG of the picture's size, title and background, with these elements."""
     width, height = number(picture.width), number(picture.height)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}"'
@@ -25,10 +37,7 @@ def write(picture: Picture) -> str:
         f"<title>{_escaped(plain(picture.title))}</title>",
         f"<desc>{_escaped(plain(picture.description))}</desc>",
         f'<rect width="{width}" height="{height}" fill="{picture.background}"/>',
-        *map(_shape, picture.frame),
-        *(_shape(shape) for link in picture.links for shape in link.shapes),
-        *map(_shape, picture.labels),
-        *(_part(part, ids) for part in picture.parts if part.shapes),
+        *body,
         "</svg>",
         "",
     ]
@@ -48,7 +57,7 @@ def identifier(text: str) -> str:
 def _part(part: Part, ids: _Ids) -> str:
     tooltip = f"<title>{_escaped(_lines(part.tooltip))}</title>" if part.tooltip else ""
     head = f'<g id="{ids.of(part.name)}" class="{part.kind}">{tooltip}'
-    body = (*map(_shape, part.shapes), *(_part(inner, ids) for inner in part.parts))
+    body = (*map(element, part.shapes), *(_part(inner, ids) for inner in part.parts))
     group = "\n".join((head, *body, "</g>"))
     return f"<a href={_quoted(plain(part.href))}>\n{group}\n</a>" if part.href else group
 
@@ -84,7 +93,8 @@ def _lines(text: str) -> str:
     return "\n".join(plain(line) for line in text.split("\n"))
 
 
-def _shape(shape: Shape) -> str:
+def element(shape: Shape) -> str:
+    """The element that draws a shape."""
     if isinstance(shape, Text):
         return _text(shape)
     if isinstance(shape, Rectangle):

@@ -13,8 +13,23 @@ from vggscope.drawing.picture import Line, Picture, Point, Polygon, Rectangle, S
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.drawing.themes import theme_named
+from vggscope.drawing.writers import moving
 from vggscope.errors import OptionError
-from vggscope.render.explain.windows import draw_convolution, draw_pooling
+from vggscope.record import record
+from vggscope.render.explain.bars import (
+    draw_backward,
+    draw_batch_norm,
+    draw_flops,
+    draw_init,
+    draw_input,
+    draw_lrn,
+    draw_memory,
+    draw_parameters,
+    draw_softmax,
+    draw_tools,
+)
+from vggscope.render.explain.cells import draw_dropout, draw_layer, draw_linear, draw_padding, draw_paper
+from vggscope.render.explain.windows import convolution_steps, draw_convolution, draw_pooling, pooling_steps
 from vggscope.tutorials.activation import FunctionValues, relu, sigmoid
 from vggscope.tutorials.dense import DenseHead, ScoreMap
 from vggscope.tutorials.depth import Depth, StackOf
@@ -194,17 +209,67 @@ PICTURES: Mapping[str, Callable[[str, Any, Theme], Picture]] = MappingProxyType(
         "relu": draw_activation,
         "dense": draw_dense,
         "depth": draw_depth,
+        "linear": draw_linear,
+        "lrn": draw_lrn,
+        "softmax": draw_softmax,
+        "input": draw_input,
+        "padding": draw_padding,
+        "parameters": draw_parameters,
+        "flops": draw_flops,
+        "memory": draw_memory,
+        "backward": draw_backward,
+        "dropout": draw_dropout,
+        "batchnorm": draw_batch_norm,
+        "init": draw_init,
+        "why-tools-disagree": draw_tools,
+        "paper": draw_paper,
+        "layer": draw_layer,
     }
 )
-"""By topic, the function that draws the tutorial's data in a theme."""
+"""By topic, the function that draws the tutorial's data in a theme; a layer of a model is the topic `layer`."""
 
 
-def picture(tutorial: Tutorial, theme: str = "light") -> Diagram:
-    """The diagram of a tutorial; `theme` is one of THEMES.
+MOVING: Mapping[str, Callable[[str, Any, Theme], tuple[Picture, ...]]] = MappingProxyType(
+    {"conv": convolution_steps, "pool": pooling_steps}
+)
+"""By topic, the function that draws each step of the tutorial."""
+
+
+@record
+class TutorialPicture(Diagram):
+    """The picture of a tutorial. A GIF shows its steps one after the other, and with `animate` the SVG does too."""
+
+    tutorial: Tutorial | None = None
+    animate: bool = False
+
+    forms = (*Diagram.forms, "gif")
+
+    def render(self, form: str = "svg", dpi: int = 144) -> bytes:
+        """The contents of a file in one of `forms`. `dpi` is the resolution of a PNG or GIF.
+
+        Raises OptionError for an unknown format, and for a GIF of a topic without steps.
+        """
+        if form == "gif":
+            return moving.write_gif(self._steps(), dpi)
+        if form == "svg" and self.animate:
+            return moving.write_svg(self._steps()).encode()
+        return Diagram.render(self, form, dpi)
+
+    def _steps(self) -> tuple[Picture, ...]:
+        tutorial = self.tutorial
+        if tutorial is None or tutorial.topic not in MOVING:
+            topic = tutorial.topic if tutorial else "it"
+            raise OptionError(f"{topic} has no moving picture", f"these have: {', '.join(MOVING)}")
+        return MOVING[tutorial.topic](tutorial.title, tutorial.data, self.theme)
+
+
+def picture(tutorial: Tutorial, theme: str = "light", animate: bool = False) -> TutorialPicture:
+    """The picture of a tutorial; `theme` is one of THEMES. With `animate` an SVG moves, as a GIF always does.
 
     Raises OptionError for an unknown theme, for a topic without a picture, and for too many numbers to read.
     """
-    chosen = theme_named(theme)
-    if tutorial.topic not in PICTURES:
-        raise OptionError(f"{tutorial.topic} has no picture", f"these have: {', '.join(PICTURES)}")
-    return Diagram(PICTURES[tutorial.topic](tutorial.title, tutorial.data, chosen), chosen, "LR")
+    chosen, topic = theme_named(theme), tutorial.topic
+    if topic not in PICTURES:
+        raise OptionError(f"{topic} has no picture", f"these have: {', '.join(PICTURES)}")
+    still = PICTURES[topic](tutorial.title, tutorial.data, chosen)
+    return TutorialPicture(still, chosen, "LR", None, tutorial, animate)

@@ -23,6 +23,9 @@ GAP = 30.0
 LARGEST = 14
 """The largest side of a grid with readable numbers."""
 
+MOST_STEPS = 64
+"""The most positions of a window that a moving picture shows."""
+
 
 @record
 class _GridLook:
@@ -84,6 +87,27 @@ def _position(data: Slide, padded: Rows, step: Step, y: float, theme: Theme) -> 
     return shapes, x, bottom
 
 
+def convolution_steps(title: str, data: Slide, theme: Theme) -> tuple[Picture, ...]:
+    """A picture for each position of the kernel, row by row.
+
+    Raises OptionError for too many numbers to read, and for too many positions to watch.
+    """
+    padded, side = data.padded(), data.side
+    _check(padded)
+    _check_steps(side)
+    steps = [step_at(data, padded, data.kernel, row, column) for row in range(side) for column in range(side)]
+    drawn = [_position(data, padded, step, TOP, theme) for step in steps]
+    size = (max(right for _, right, _ in drawn), max(bottom for _, _, bottom in drawn))
+    caption = f"{data.rule}: each position gives the sum of pixel times weight"
+    return tuple(page(title, caption, theme, size, tuple(shapes)) for shapes, _, _ in drawn)
+
+
+def _check_steps(side: int) -> None:
+    if side**2 > MOST_STEPS:
+        remedy = f"a smaller {option('size')}, or a larger {option('stride')}"
+        raise OptionError(f"{side}x{side} positions take too long to watch", f"{remedy}, for up to {MOST_STEPS}")
+
+
 def _lines(text: str, width: float) -> list[str]:
     """The sum in lines, broken between the rows of the kernel."""
     lines = [""]
@@ -98,13 +122,35 @@ def _lines(text: str, width: float) -> list[str]:
 
 def draw_pooling(title: str, data: Pools, theme: Theme) -> Picture:
     """The input with its first window, and the outputs of max and average pooling."""
+    _check(data.padded())
+    frame, size = _pools(data, (0, 0), False, theme)
+    return page(title, f"{data.rule} windows along each side, the first one outlined", theme, size, frame)
+
+
+def pooling_steps(title: str, data: Pools, theme: Theme) -> tuple[Picture, ...]:
+    """A picture for each position of the window, row by row. Raises OptionError as `convolution_steps` does."""
+    _check(data.padded())
+    _check_steps(data.side)
+    places = [(row, column) for row in range(data.side) for column in range(data.side)]
+    caption = f"{data.rule} windows along each side: each gives its largest number, or its mean"
+    drawn = [_pools(data, place, True, theme) for place in places]
+    return tuple(page(title, caption, theme, size, frame) for frame, size in drawn)
+
+
+def _pools(
+    data: Pools, place: tuple[int, int], is_step: bool, theme: Theme
+) -> tuple[tuple[Shape, ...], tuple[float, float]]:
+    """The window for the output at this place, and both outputs, in a step only until that place; then the right and
+    the bottom edge of the drawing.
+    """
     padded = data.padded()
-    _check(padded)
     pool, mean = (theme.fills["pool"], theme.accents["pool"]), (theme.fills["fc"], theme.accents["fc"])
+    window = (place[0] * data.stride, place[1] * data.stride, data.kernel_size)
+    until = place if is_step else None
     grids = (
-        ("input", padded, _GridLook(theme, *pool, (0, 0, data.kernel_size), data.padding)),
-        ("largest of each window", data.maximum, _GridLook(theme, *pool, (0, 0, 1))),
-        ("mean of each window", data.average, _GridLook(theme, *mean, (0, 0, 1))),
+        ("input", padded, _GridLook(theme, *pool, window, data.padding)),
+        ("largest of each window", data.maximum, _GridLook(theme, *pool, (*place, 1), 0, until)),
+        ("mean of each window", data.average, _GridLook(theme, *mean, (*place, 1), 0, until)),
     )
     frame: list[Shape] = []
     x, height = MARGIN, len(padded) * CELL
@@ -114,8 +160,7 @@ def draw_pooling(title: str, data: Pools, theme: Theme) -> Picture:
         cell = max(CELL, *(text_width(number_text(v), SMALL) + 6 for row in rows for v in row))
         frame += _grid(rows, x, top, look, cell)
         x += max(len(rows[0]) * cell, text_width(heading, HEADING, bold=True)) + GAP
-    caption = f"{data.rule} windows along each side, the first one outlined"
-    return page(title, caption, theme, (x - GAP, TOP + 14 + height), tuple(frame))
+    return tuple(frame), (x - GAP, TOP + 14 + height)
 
 
 def _check(rows: Rows) -> None:
