@@ -41,6 +41,7 @@ def test_summary_as_json(vggscope) -> None:
             "outputs",
             "failure",
             "torch_count",
+            "modules",
         ),
     ]
     assert found["inputs"] == [{"name": "input", "shape": [4, 3, 224, 224], "dtype": "float32"}]

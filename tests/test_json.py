@@ -34,7 +34,12 @@ TINY = ("conv3-8 maxpool FC-10", "--input", "3x32x32")
 SHARD = "shards/model-00001-of-00002.safetensors"
 
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "summary": (("summary", "D"), ("summary", "A", "--depth", "stage"), ("summary", "net.py:Net", "--input", "3x8x8")),
+    "summary": (
+        ("summary", "D"),
+        ("summary", "A", "--depth", "stage"),
+        ("summary", "A", "--depth", "2"),
+        ("summary", "net.py:Net", "--input", "3x8x8"),
+    ),
     "operations": (
         ("summary", "D", "--backward", "--count", "all", "--gpu", "A100-80GB"),
         ("summary", "A", "--backward"),
