@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+import vggscope
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -93,3 +98,19 @@ def test_progress_is_shown_and_taken_away(tmp_path: Path) -> None:
     assert '<progress value="0" max="4">' in seen[0]
     assert [output.data for output in notebook.cells[0].outputs] == [{"text/html": "", "text/plain": ""}]
     assert notebook.cells[1].outputs[0].data == {"text/plain": "0.0"}
+
+
+def test_the_page_works_in_the_frame_of_a_cell(browser: Browser, tmp_path: Path) -> None:
+    cell = tmp_path / "cell.html"
+    shown = vggscope.report("conv3-8 maxpool FC-10", input_size=(3, 32, 32))._repr_html_()
+    cell.write_text(f"<!doctype html><meta charset=utf-8>{shown}", encoding="utf-8")
+    context = browser.new_context(viewport={"width": 900, "height": 800})
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(cell.as_uri())
+    frame = page.frame_locator("iframe")
+    frame.locator("html[data-ready]").wait_for()
+    assert "conv1_1" in frame.locator("body").inner_text()
+    context.close()
+    assert wrong == []
