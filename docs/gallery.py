@@ -141,6 +141,14 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "DenseNet-121 layer by layer on a dark page; the last layer, with 1.02 M parameters, is by far "
             "the brightest",
         ),
+        Shown(
+            "vit-depth",
+            ("torchvision:vit_b_16",),
+            {"style": "layers", "depth": 5},
+            "`--depth` frames modules within modules, down to that depth: the `mlp` within each block of the encoder.",
+            "A vision transformer as three cards; in that of the encoder a frame holds a block, drawn once for twelve, "
+            "with a frame for its multilayer perceptron",
+        ),
     ),
     "Volumes": (
         Shown(
