@@ -8,7 +8,7 @@ PARALLEL := --numprocesses auto --dist worksteal
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all fuzz lowest lint types check bench bench-check docs gallery clean
+.PHONY: demo test test-all fuzz lowest lint types check bench bench-check docs gallery web web-serve clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -51,6 +51,21 @@ docs: .venv/installed-dev  ## the documentation as a site, in docs/_build/html
 gallery: .venv/installed  ## draw docs/gallery.md and its pictures again
 	$(BIN)/python docs/gallery.py
 
+web: web/_site/index.html  ## the site that runs vggscope in a browser, in web/_site: needs Node and npm
+
+web-serve: web  ## serve the site on this machine alone: http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory web/_site $(PORT)
+
+PORT ?= 8000
+WEB := $(shell find vggscope web/page web/python -type f -not -name '*.pyc')
+
+web/_site/index.html: web/build.py $(WEB) web/node_modules/.package-lock.json .venv/installed-test
+	$(BIN)/python web/build.py
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --silent
+	@touch $@
+
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "vggscope needs Python 3.10 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
@@ -78,4 +93,4 @@ gallery: .venv/installed  ## draw docs/gallery.md and its pictures again
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis vgg19.svg
+	rm -rf web/_site web/node_modules .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis vgg19.svg

@@ -102,13 +102,13 @@ def page(exhibits: Sequence[Exhibit], images: Sequence[PageImage] = ()) -> str:
         "models": [_model(exhibit, pictures) for exhibit, pictures in zip(exhibits, drawn)],
         "images": [{"name": visible(image.name), "uri": image.uri} for image in images],
     }
-    style, script = _style(drawn, together), _script()
+    style, code = _style(drawn, together), script()
     return _template().render(
         title=", ".join(visible(exhibit.title) for exhibit in exhibits),
         version=__version__,
-        policy=policy(style, script),
+        policy=policy(style, code),
         style=style,
-        script=script,
+        script=code,
         data=data_block(data),
         drawn=drawn,
         together=together,
@@ -140,7 +140,8 @@ def _style(drawn: Sequence[Sequence[PageDiagram]], together: PageDiagram | None)
     return "\n".join([_read(f"css/{name}.css") for name in STYLES] + [picture.colors for picture in pictures])
 
 
-def _script() -> str:
+def script() -> str:
+    """The script of every page."""
     body = "\n".join(_read(f"js/{name}.js") for name in SCRIPTS)
     return f"(() => {{\n'use strict';\n{body}\n}})();"
 

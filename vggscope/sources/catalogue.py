@@ -18,6 +18,7 @@ from vggscope.ops.base import Op
 from vggscope.progress import step
 from vggscope.record import record
 from vggscope.result import TableResult
+from vggscope.sources import stand_ins
 from vggscope.units import natural_order
 from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
 from vggscope.vgg.families import FAMILIES
@@ -131,10 +132,13 @@ def references() -> tuple[ReferenceModel, ...]:
 def names_in(library: str, *, cache: bool = True) -> tuple[str, ...]:
     """The models that the installed torchvision or timm registers, read from its source without importing it.
 
-    Empty where the library is not installed. `cache` allows them to be read from the cache and written to it.
+    Where the library is not installed, those with a stand-in. `cache` allows them to be read from the cache and written
+    to it.
     """
     from vggscope.sources.cache import remembered_names
 
+    if known := stand_ins.names(library):
+        return known
     return remembered_names(library, partial(_registered, library)) if cache else _registered(library)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vggscope.errors import MissingTool, ModelError
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
+from vggscope.sources import stand_ins
 from vggscope.suppress import suppress_output
 from vggscope.vgg.options import BuildOptions
 
@@ -36,6 +37,9 @@ def load(word: str, options: BuildOptions) -> Network:
 
     Raises ModelError for a name that the library does not have, OptionError for an option that only a column takes.
     """
+    stand_in = stand_ins.load(word, options)
+    if stand_in is not None:
+        return stand_in
     from vggscope.trace.build import without_data
     from vggscope.trace.network import network_of
 
