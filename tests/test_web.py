@@ -71,7 +71,7 @@ def page(context: BrowserContext, address: str) -> Page:
     page = context.new_page()
     page.goto(address)
     page.wait_for_selector("#shown .picture svg", timeout=START)
-    page.wait_for_function("vggscope.offered().version")
+    page.wait_for_function("() => vggscope.offered().version")
     return page
 
 
@@ -241,9 +241,9 @@ def files(folder: Path) -> dict[str, str]:
         "small.onnx": "ONNX",
         "small.pt2": "torch.export",
         "arch.json": "138,357,544",
-        "deploy.prototxt": "prototxt",
-        "net.mat": "MatConvNet",
-        "net.t7": "t7",
+        "deploy.prototxt": "conv1_1",
+        "net.mat": "matconvnet",
+        "net.t7": "Torch7",
         "large.safetensors": "125,000,000",
     }
 
@@ -274,7 +274,7 @@ def test_a_file_is_dropped_anywhere_on_the_page(page: Page) -> None:
     import vggscope
 
     page.evaluate(DROP, vggscope.lock("conv3-8 FC-10", input_size=(3, 8, 8)).json_text)
-    assert "5,354" in shown(page, "dropped.json")  # 3 x 3 x 3 x 8 + 8 and 512 x 10 + 10
+    assert "4,154" in shown(page, "dropped.json")  # 3 x 3 x 3 x 8 + 8, and 8 x 7 x 7 x 10 + 10 after the pool
     assert page.is_hidden("#drop")
 
 
@@ -315,7 +315,7 @@ def test_a_phone_shows_it_without_a_horizontal_scroll(browser: Browser, address:
 
 
 def test_after_one_visit_it_works_offline_and_starts_from_a_snapshot(context: BrowserContext, page: Page) -> None:
-    page.wait_for_function("document.documentElement.dataset.snapshot", timeout=2 * START)
+    page.wait_for_function("() => document.documentElement.dataset.snapshot", timeout=2 * START)
     assert page.evaluate("document.documentElement.dataset.snapshot") == "stored"
     context.set_offline(True)
     other = context.new_page()

@@ -24,6 +24,8 @@ const LABELS = {
 };
 const PLACEHOLDERS = { batch: "1", gpu: "24GiB, or a card", ref: "the nearest VGG", others: "A\nE" };
 
+const LAYERS_ALONE = /(?<!\.index)\.json$|\.prototxt$/i; // files without weights, which cannot be inspected
+
 const state = { view: "overview", model: "D", chosen: {} };
 let offered = {}; // the choices that Python knows
 let files = [];
@@ -274,7 +276,7 @@ async function open(list) {
   files = [word, ...files.filter((file) => file !== word)];
   state.model = /[./]/.test(word.name) ? word.name : `./${word.name}`;
   $("model").value = state.model;
-  choose(/(?<!\.index)\.json$/i.test(word.name) ? "overview" : "inspect"); // a lock has layers and no weights
+  choose(LAYERS_ALONE.test(word.name) ? "overview" : "inspect");
 }
 
 function listen() {
