@@ -12,8 +12,8 @@ from vggscope.errors import names_options
 
 SHAPING = (
     *("ops", "sources", "trace", "vgg", "choices.py", "errors.py", "files.py", "graph.py", "graph_json.py"),
-    *("inputs.py", "plain_data.py", "progress.py", "record.py", "recorded_step.py", "result.py", "suppress.py"),
-    "units.py",
+    *("inputs.py", "lock_file.py", "plain_data.py", "progress.py", "record.py", "recorded_step.py", "result.py"),
+    *("suppress.py", "units.py"),
 )
 """The rooms and files whose code shapes the Network of a library's model: all that the sources of libraries import. An
 entry does not hold any more when one of these files changes.

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from typing import Any
 
-from vggscope.errors import ModelError, OptionError, ShapeError, option, printable
-from vggscope.files import near_file
 from vggscope.graph import Network, input_sizes
 from vggscope.inputs import Inputs
-from vggscope.lock_file import LARGEST_FILE, from_values, parse
-from vggscope.units import bytes_text, shape_text
+from vggscope.lock_file import parse
+from vggscope.sources.locked import SUMMARY, read, read_bytes, sized
 from vggscope.vgg.options import BuildOptions
-
-SUMMARY = "vggscope/summary@"
-"""How the schema of `summary --format json` begins."""
-
-REMEDY = "write it again: vggscope lock MODEL -o arch.json"
 
 
 def claims(word: str) -> bool:
@@ -27,95 +18,19 @@ def claims(word: str) -> bool:
 
 
 def load(word: str, options: BuildOptions) -> Network:
-    """The Network that the file holds, named after the file.
-
-    Raises ModelError where the file cannot be read, OptionError for an option that contradicts it, and ShapeError where
-    its layers do not fit the size in `options`.
-    """
-    network = _read(word)
-    options.refuse_column_options(f"{word} has its layers")
-    network = _sized(network, options)
-    if options.num_classes is not None:
-        have = network.shapes[network.end][-1:]
-        if have != (options.num_classes,):
-            raise OptionError(
-                f"{option('num_classes', options.num_classes)}: the file's output is"
-                f" {shape_text(network.shapes[network.end])}",
-                "leave the option out",
-            )
-    return network
+    """The Network that the file holds, named after the file; raises as `locked.read` and `locked.sized` do."""
+    return sized(read(word), options)
 
 
 def inputs(word: str) -> Inputs | None:
     """The inputs that the file was written for, to run another model on; None if sizes do not describe them."""
-    return input_sizes(_read(word), named=True)
+    return input_sizes(read(word), named=True)
 
 
 def summary(word: str) -> dict[str, Any] | None:
     """The object of a summary's JSON, with which `diff` compares layers alone; None for any other file."""
     try:
-        values = parse(_data(word).decode())
+        values = parse(read_bytes(word).decode())
     except ValueError:
         return None
     return values if str(values.get("schema")).startswith(SUMMARY) else None
-
-
-def _read(path: str) -> Network:
-    """The Network of a file. Raises ModelError, with the place, where the file is none or cannot be read."""
-    name, data = printable(os.path.basename(path)), _data(path)
-    try:
-        values = parse(data.decode())
-        if str(values.get("schema")).startswith(SUMMARY):
-            raise ModelError(
-                f"{name} is a summary: it lacks which layers a layer reads, its groups and its parameters' keys",
-                REMEDY,
-            )
-        return replace(from_values(values), name=name)
-    except ValueError as error:
-        raise ModelError(f"{name} is no lock of an architecture: {printable(str(error), 300)}", REMEDY) from None
-
-
-def _data(path: str) -> bytes:
-    """The bytes of a file. Raises ModelError where it cannot be read."""
-    name = printable(os.path.basename(path))
-    try:
-        # To open a pipe would wait for its writer.
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise ModelError(f"{name} is no file", REMEDY)
-        with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        raise ModelError(f"{name}: there is no such file{near_file(path)}", REMEDY) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ModelError(f"{name}: {reason.lower()}", REMEDY) from None
-    if len(data) > LARGEST_FILE:
-        raise ModelError(f"{name} has more than {bytes_text(LARGEST_FILE)}, the most that is read", REMEDY)
-    return data
-
-
-def _sized(network: Network, options: BuildOptions) -> Network:
-    """The network on the input that the options name. Raises OptionError for inputs that it cannot have."""
-    shapes = [(1, *options.input)] if options.input is not None else _shapes(options.inputs)
-    if not shapes or shapes == [given.shape for given in network.inputs]:
-        return network
-    if len(shapes) != 1 or not network.takes_one_image:
-        raise OptionError(f"{network.name} keeps its inputs", f"leave out {option('input_size')}")
-    sized = network.with_input(shapes[0][1:])
-    locked, given = (shape_text(net.input_shape) for net in (network, sized))
-    note = f"the layers were locked at {locked}: a size that forward computes from its input is not that of {given}"
-    returned = tuple(replace(out, shape=sized.shapes[out.source]) for out in network.returned if out.source)
-    if len(returned) < len(network.returned):
-        raise ShapeError(f"{network.name} is known at {locked} alone", f"leave out {option('input_size')}")
-    return replace(sized, returned=returned, warnings=(*network.warnings, note))
-
-
-def _shapes(inputs: Inputs | None) -> list[tuple[int, ...]]:
-    """The shapes of inputs with a batch of one; empty for no inputs."""
-    if inputs is None:
-        return []
-    if inputs.data is None:
-        return [size.shape if size.batched else (1, *size.shape) for size in inputs.sizes]
-    from vggscope.trace.inputs import from_data
-
-    return [tuple(tensor.shape) for tensor in from_data(inputs.data, inputs.batch_axis).for_samples(1).tensors()]

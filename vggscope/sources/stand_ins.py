@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from vggscope.errors import ModelError, nearest
 from vggscope.graph import Network
+from vggscope.sources.locked import read, sized
 from vggscope.vgg.options import BuildOptions
 
 FOLDER = "VGGSCOPE_LIBRARIES"
@@ -23,7 +24,7 @@ _SUFFIX = ".json"
 def names(library: str) -> tuple[str, ...]:
     """The models of a library that have a file; empty where the library is installed, or no folder is named."""
     folder = os.environ.get(FOLDER)
-    if not folder or importlib.util.find_spec(library) is not None:
+    if not folder or _is_installed(library):
         return ()
     try:
         files = os.listdir(os.path.join(folder, library))
@@ -35,10 +36,8 @@ def names(library: str) -> tuple[str, ...]:
 def load(word: str, options: BuildOptions) -> Network | None:
     """The Network of a library's model from its file; None where the library is installed or has no files.
 
-    Raises ModelError for a name without a file, and as the source of locks does.
+    Raises ModelError for a name without a file, and as `read` and `sized` do.
     """
-    from vggscope.sources.lock import load as load_lock
-
     library, _, name = word.partition(":")
     known = names(library)
     if not known:
@@ -49,4 +48,8 @@ def load(word: str, options: BuildOptions) -> Network | None:
             f"pip install {library}",
         )
     path = os.path.join(os.environ[FOLDER], library, name + _SUFFIX)
-    return replace(load_lock(path, options), name=word)
+    return sized(replace(read(path), name=word), options)
+
+
+def _is_installed(library: str) -> bool:
+    return importlib.util.find_spec(library) is not None
