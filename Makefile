@@ -23,7 +23,7 @@ test-all: .venv/installed-test  ## the whole suite
 	$(BIN)/python -m pytest $(PARALLEL)
 
 fuzz: .venv/installed-test  ## thousands of odd inputs, where `test-all` tries hundreds
-	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
+	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py tests/test_diff_proofs.py --hypothesis-profile fuzz
 
 lowest: .venv-lowest/installed  ## quick tests with the lowest versions that pyproject.toml claims: downloads another torch
 	.venv-lowest/bin/python -m pytest --quick --parameter-sets 3 $(PARALLEL)
