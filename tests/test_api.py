@@ -311,6 +311,14 @@ def test_a_batch_axis_that_is_not_a_number_is_refused() -> None:
         vggscope.summary(nn.Linear(4, 2), input_size=(1, 4), batch_axis="none")
 
 
+@pytest.mark.parametrize("model", ["D", nn.LSTM(4, 2), "any.onnx", "any.pt2", "any.h5"], ids=str)
+def test_a_batch_axis_without_a_size_is_refused(model: str | nn.Module) -> None:
+    """The inputs that the model has, or that are chosen, have the batch where they have it."""
+    for axis in (1, None):
+        with pytest.raises(OptionError, match=rf"batch_axis{'=1' if axis else ''}.* without a size"):
+            vggscope.summary(model, batch_axis=axis)
+
+
 def test_the_note_on_a_chosen_reference_names_the_argument_or_the_option(tmp_path, vggscope) -> None:
     """Without a reference, the note says how to name one: in Python the argument, on the command line the option."""
     found = diff(features_and_head())

@@ -110,8 +110,10 @@ def test_the_network_is_that_of_the_module(name: str, dynamic: bool, tmp_path: P
 
 def test_a_fixed_batch_is_known_for_one_sample_too(tmp_path: Path) -> None:
     module = torchvision.models.resnet18(weights=None).eval()
-    fixed = api.network(exported(module, tmp_path / "four.pt2", 4, 3, 64, 64, dynamic=False))
-    assert figures(fixed) == figures(api.network(module, input_size=(1, 3, 64, 64)))
+    path = exported(module, tmp_path / "four.pt2", 4, 3, 64, 64, dynamic=False)
+    assert figures(api.network(path)) == figures(api.network(module, input_size=(1, 3, 64, 64)))
+    with pytest.raises(OptionError, match="the first axis is the batch"):
+        api.network(path, input_size=(3, 64, 64), batch_axis=1)
 
 
 @pytest.mark.slow

@@ -1379,6 +1379,9 @@ def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | No
             raise OptionError("input_size and input_data", "give one of them")
         return Inputs((), batch_axis, data)
     if input_size is None:
+        if batch_axis != 0:
+            named = option("batch_axis", "none" if batch_axis is None and names_options() else batch_axis)
+            raise OptionError(f"{named} without a size of the input", f"add {option('input_size')}")
         return None
     sizes = _sizes(input_size)
     dtypes = [parse_dtype(dtype) for dtype in options.get("dtypes") or ()]

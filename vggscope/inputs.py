@@ -38,6 +38,16 @@ class InputSize:
     batched: bool | None = False
     per_sample: bool = False
 
+    def for_one(self, batch_axis: int | None) -> tuple[int, ...]:
+        """The shape with a batch of one at `batch_axis`; as it is if it includes the batch or there is none.
+
+        >>> InputSize((5, 8)).for_one(1), InputSize((5, 8)).for_one(None)
+        ((5, 1, 8), (5, 8))
+        """
+        if self.batched or batch_axis is None:
+            return self.shape
+        return (*self.shape[:batch_axis], 1, *self.shape[batch_axis:])
+
 
 @record
 class Inputs:

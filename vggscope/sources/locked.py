@@ -75,7 +75,8 @@ def _on_input(network: Network, options: BuildOptions) -> Network:
     shapes = [(1, *options.input)] if options.input is not None else _shapes(options.inputs)
     if not shapes or shapes == [given.shape for given in network.inputs]:
         return network
-    if len(shapes) != 1 or not network.takes_one_image:
+    has_batch_first = options.inputs is None or options.inputs.batch_axis == 0
+    if len(shapes) != 1 or not network.takes_one_image or not has_batch_first:
         raise OptionError(f"{network.name} keeps its inputs", f"leave out {option('input_size')}")
     sized = network.with_input(shapes[0][1:])
     locked, given = (shape_text(net.input_shape) for net in (network, sized))
@@ -91,7 +92,7 @@ def _shapes(inputs: Inputs | None) -> list[tuple[int, ...]]:
     if inputs is None:
         return []
     if inputs.data is None:
-        return [size.shape if size.batched else (1, *size.shape) for size in inputs.sizes]
+        return [size.for_one(inputs.batch_axis) for size in inputs.sizes]
     from vggscope.trace.inputs import from_data
 
     return [tuple(tensor.shape) for tensor in from_data(inputs.data, inputs.batch_axis).for_samples(1).tensors()]

@@ -97,10 +97,5 @@ def _given(options: BuildOptions) -> tuple[list[GivenInput], int | None]:
         tensors = from_data(inputs.data, axis).for_samples(1).tensors()
         return [GivenInput(tuple(tensor.shape)) for tensor in tensors], axis
     return [
-        GivenInput(_with_batch(size.shape, axis, size.batched), size.name, size.shape if size.batched is None else ())
-        for size in inputs.sizes
+        GivenInput(size.for_one(axis), size.name, size.shape if size.batched is None else ()) for size in inputs.sizes
     ], axis
-
-
-def _with_batch(shape: tuple[int, ...], axis: int | None, batched: bool | None) -> tuple[int, ...]:
-    return shape if batched or axis is None else (*shape[:axis], 1, *shape[axis:])

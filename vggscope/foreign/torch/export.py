@@ -569,16 +569,21 @@ def _texts(shapes: Sequence[Shape]) -> str:
 
 
 def _given_shapes(options: BuildOptions) -> list[Shape]:
-    """The shapes that the caller names, for a batch of one; empty without any."""
+    """The shapes that the caller names, for a batch of one; empty without any.
+
+    Raises OptionError for inputs without a batch as the first axis.
+    """
     if options.input is not None:
         return [(1, *options.input)]
     if options.inputs is None:
         return []
+    if options.inputs.batch_axis != 0:
+        raise OptionError(f"{option('batch_axis')}: the first axis is the batch in this file", "leave it out")
     if options.inputs.data is None:
-        return [size.shape if size.batched else (1, *size.shape) for size in options.inputs.sizes]
+        return [size.for_one(0) for size in options.inputs.sizes]
     from vggscope.trace.inputs import from_data
 
-    data = from_data(options.inputs.data, options.inputs.batch_axis)
+    data = from_data(options.inputs.data)
     return [tuple(tensor.shape) for tensor in data.for_samples(1).tensors()]
 
 
