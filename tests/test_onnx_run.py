@@ -265,3 +265,18 @@ def test_without_onnxruntime_the_error_names_it(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "pip install 'vggscope[onnxruntime]'" in done.stderr
+
+
+def test_the_layers_that_keep_their_own_weights_are_named(tmp_path: Path) -> None:
+    """Layers without a counterpart, and those of another size, on both sides."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(576, 10)).eval()
+    normed = nn.Sequential(*module[:3], nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(576, 12)).eval()
+    for ours in (module, export(module, tmp_path / "net.onnx")):
+        found = vggscope.diff(ours, ref=normed, input_size=(3, 16, 16), numeric=True)
+        assert found.numeric is not None
+        assert [title.split()[0] for title in found.numeric.our_unmatched] == ["4"]
+        assert [title.split()[0] for title in found.numeric.reference_unmatched] == ["3", "5"]
+        assert "weights without a counterpart, kept as they were" in " ".join(str(found).split())
+        same = vggscope.diff(ours, ref=module, input_size=(3, 16, 16), numeric=True).numeric
+        assert same is not None
+        assert (same.our_unmatched, same.reference_unmatched) == ((), ())

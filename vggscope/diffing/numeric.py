@@ -115,8 +115,8 @@ def _measured(
     folds = [*folded_norms(aligned)]
     is_file = left.holds_weights or right.holds_weights
     with torch.no_grad():
-        changed = _copy_weights(pairs, left, right) if copies else None
-        if changed is not None:
+        copied = _copy_weights(pairs, left, right) if copies else None
+        if copied is not None:
             _undo_norms(folds, left, right)
         pairs = _after_norms(pairs, folds)
         progress(STEPS[2])
@@ -142,7 +142,9 @@ def _measured(
         parts_error,
         tolerance,
         (left.engine, right.engine) if is_file else (),
-        changed if is_file else None,
+        copied.changed if copied is not None and is_file else None,
+        _unmatched(ours, copied, folds),
+        _unmatched(reference, copied, folds),
     )
 
 
@@ -265,10 +267,28 @@ def _cloned(inputs: CallInputs, dtype: str) -> CallInputs:
     return inputs.map(lambda tensor: tensor.to(kind if tensor.is_floating_point() else tensor.dtype, copy=True))
 
 
-def _copy_weights(pairs: Sequence[tuple[Node, Node]], ours: Runner, reference: Runner) -> int | None:
-    """Copy our layers' weights to their counterparts, or a file's to the module's. Return how many tensors had other
-    values before; None for two files.
-    """
+@record
+class _Copied:
+    """How many tensors had other values before, and the layers whose parameters are the same on both sides."""
+
+    changed: int
+    layers: frozenset[int]
+
+
+def _unmatched(network: Network, copied: _Copied | None, folds: Sequence[FoldedNorm]) -> tuple[str, ...]:
+    """The layers with parameters that neither gave them to a counterpart nor got them from one; none if none should."""
+    if copied is None:
+        return ()
+    # A norm that the other side has folded into a convolution is done with it.
+    matched = copied.layers | {id(node) for fold in folds for node in (fold.norm, fold.convolution, fold.folded)}
+    keys = {parameter.name for node in network.nodes if id(node) in matched for parameter in node.parameters}
+    return tuple(
+        node.title for node in network.nodes if any(parameter.name not in keys for parameter in node.parameters)
+    )
+
+
+def _copy_weights(pairs: Sequence[tuple[Node, Node]], ours: Runner, reference: Runner) -> _Copied | None:
+    """Copy our layers' weights to their counterparts, or a file's to the module's. None for two files."""
     import torch
 
     if reference.holds_weights:
@@ -277,18 +297,19 @@ def _copy_weights(pairs: Sequence[tuple[Node, Node]], ours: Runner, reference: R
         pairs, ours, reference = [(other, mine) for mine, other in pairs], reference, ours
     sources = ours.tensors([source for source, _ in pairs])
     targets = reference.tensors([target for _, target in pairs])
-    changed = 0
+    changed, layers = 0, set[int]()
     for node, other in pairs:
         kept = sources.get(node.name, []), targets.get(other.name, [])
         if node.op.name != other.op.name:
             # A product with a weight, and a bias before it, is a linear layer.
             kept = _matrices_first(kept[0]), _matrices_first(kept[1])
-        for source, target in zip(*kept):
-            if source.numel() == target.numel():
-                values = _laid_out(source, target, is_other_op=node.op.name != other.op.name)
-                changed += not torch.equal(values.to(target.dtype), target)
-                target.copy_(values)
-    return changed
+        fitting = [(source, target) for source, target in zip(*kept) if source.numel() == target.numel()]
+        for source, target in fitting:
+            values = _laid_out(source, target, is_other_op=node.op.name != other.op.name)
+            changed += not torch.equal(values.to(target.dtype), target)
+            target.copy_(values)
+        layers.update(id(one) for one in (node, other) if len(fitting) >= len(one.parameters))
+    return _Copied(changed, frozenset(layers))
 
 
 def _undo_norms(folds: Sequence[FoldedNorm], ours: Runner, reference: Runner) -> None:

@@ -97,7 +97,8 @@ class Numeric:
     `parts_at` is the first layer whose outputs differ, and `parts_error` their relative error; None if none does. A
     relative error up to `tolerance` is rounding. Where another runtime runs a file, `engines` is what ran each of the
     two, else empty, and `changed_weights` how many tensors of the module had other values than the file's, which they
-    were given; None where none were copied.
+    were given; None where none were copied. `our_unmatched` and `reference_unmatched` are the layers that kept weights
+    of their own, since they have no counterpart or one with other parameters; empty where none were copied.
     """
 
     max_abs_error: float
@@ -110,6 +111,8 @@ class Numeric:
     tolerance: float = 0.0
     engines: tuple[str, ...] = ()
     changed_weights: int | None = None
+    our_unmatched: tuple[str, ...] = ()
+    reference_unmatched: tuple[str, ...] = ()
 
 
 @record

@@ -121,11 +121,11 @@ def _numeric_text(numeric: Numeric) -> str:
         first += f": relative error {numeric.parts_error:.3g}, rounding gives up to {numeric.tolerance:g}"
     how = f", {' beside '.join(dict.fromkeys(numeric.engines))}" if numeric.engines else ""
     if numeric.max_abs_error == float("inf"):
-        return f"undefined: the outputs differ in size{how}{first}"
+        return f"undefined: the outputs differ in size{how}{first}{_unmatched_text(numeric)}"
     return (
         f"largest error {numeric.max_abs_error:.3g} (relative {numeric.max_rel_error:.3g})"
         f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{how}"
-        f"{_weights_text(numeric)}{first}"
+        f"{_weights_text(numeric)}{first}{_unmatched_text(numeric)}"
     )
 
 
@@ -138,6 +138,13 @@ def _weights_text(numeric: Numeric) -> str:
     count = numeric.changed_weights
     changed = f"which replaced {count} other tensors" if count != 1 else "which replaced another tensor"
     return f"; with the file's weights, {changed if count else 'which are those of the module'}"
+
+
+def _unmatched_text(numeric: Numeric) -> str:
+    """The layers that kept weights of their own; empty for none."""
+    sides = (("ours", numeric.our_unmatched), ("the reference", numeric.reference_unmatched))
+    named = [f"{', '.join(_shortened(titles))} of {side}" for side, titles in sides if titles]
+    return f"; weights without a counterpart, kept as they were: {'; '.join(named)}" if named else ""
 
 
 @record
