@@ -159,6 +159,41 @@ def test_the_rule_of_a_mean_equals_the_tracker(dim: tuple[int, ...], keepdim: bo
         assert measured.difference_bytes == 0, mode
 
 
+def with_unread_piece(x: Tensor) -> Tensor:
+    first, _, last = x.split([2, 3, 3], 1)
+    return torch.cat([last, first * first], 1)
+
+
+CUT: dict[str, Callable[[Tensor], Tensor]] = {
+    "chunks": lambda x: torch.cat(tuple(reversed(x.chunk(3, 1))), 1),
+    "a piece that is not read": with_unread_piece,
+    "a slice": lambda x: x[:, 2:5] * 2,
+    "a slice of everything": lambda x: x[:, :8] * x,
+    "a position": lambda x: x[..., 0] * x[..., 1],
+    "a difference": lambda x: x - x.mean((2, 3), keepdim=True),
+    "a larger map": lambda x: nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear") * 2,
+    "a sum over axes": lambda x: x * torch.stack([x, x * x], 1).sum(1).sum((2, 3), keepdim=True),
+}
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "amp"])
+@pytest.mark.parametrize("name", CUT)
+def test_the_rules_of_cut_and_resized_maps_equal_the_tracker(name: str, dtype: Any) -> None:
+    model = nn.Sequential(Calls(CUT[name], nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)), nn.Flatten())
+    model.append(nn.Linear(model(torch.zeros(2, 3, 8, 8)).shape[1], 4))
+    assert vggscope.network(model, (3, 8, 8)).predicts_memory
+    for mode, batch in (("train", 1), ("train", 5), ("inference", 5)):
+        measured = vggscope.measure(model, (3, 8, 8), batch=batch, dtype=dtype, mode=mode, device="cpu")
+        assert measured.difference_bytes == 0, (mode, batch)
+
+
+def test_a_view_that_a_layer_overwrites_is_recorded() -> None:
+    """Its backward copies the gradient of the view into one of the whole tensor."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(8 * 36, 4))
+    assert not vggscope.network(model, (3, 8, 8)).predicts_memory
+    assert vggscope.measure(model, (3, 8, 8), batch=2, device="cpu").difference_bytes == 0
+
+
 class HasAuxiliaryHead(nn.Module):
     """A network with a second head in training, as GoogLeNet."""
 
@@ -358,7 +393,16 @@ def permuted(x: Tensor) -> Tensor:
     return (rows + rows.tanh()).permute(0, 3, 1, 2)
 
 
+class Flat(Residual):
+    """The gradient of a sum is a view, to which autograd adds no other one in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return (x + self.second(x)).flatten(1)
+
+
 SUMS: dict[str, Callable[[], nn.Module]] = {
+    "a flattened sum": Flat,
     "three branches": Residual,
     "two branches": lambda: Residual(torch.sigmoid),
     "a gradient of two maps": lambda: Residual(both=True),
@@ -403,7 +447,7 @@ def test_gradients_are_summed_in_place_where_torch_does_so(name: str, monkeypatc
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("name", ["three branches", "two branches", "resnet18"])
+@pytest.mark.parametrize("name", ["three branches", "two branches", "a flattened sum", "resnet18"])
 def test_a_recorded_step_on_a_gpu_equals_the_rules(name: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rules equal published measurements on GPUs."""
     makers = {"resnet18": resnet18, **SUMS}

@@ -366,6 +366,13 @@ class Op:
         """
         return "new"
 
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        """`gradient` for each input, where it depends on the sizes or differs between the inputs.
+
+        `view`: a view of the output's gradient, to which autograd adds no other gradient in place.
+        """
+        return (self.gradient,) * len(inputs)
+
     @property
     def sums_gradients(self) -> bool:
         """Whether the gradient of a weight is computed in the output's size and then summed up."""
@@ -394,6 +401,11 @@ class Op:
     def allocates(self) -> bool:
         """Whether the output is new memory. It is not for an op in place, a view, or an op that does nothing."""
         return True
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether it writes its output into the memory of its input."""
+        return bool(getattr(self, "inplace", False))
 
     @property
     def fixed_dtype(self) -> str:

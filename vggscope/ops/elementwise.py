@@ -99,6 +99,12 @@ class Elementwise(Op):
     def predicts_memory(self) -> bool:
         return self.function in ("add", "mul", "sub") and (self.function == "add" or not self.inplace)
 
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        # The gradient of what is subtracted is negated.
+        if self.function == "sub" and len(inputs) == 2 and not self.arguments_given:
+            return ("same", "new")
+        return super().input_gradients(inputs, output)
+
     @property
     def allocates(self) -> bool:
         return not self.inplace

@@ -53,6 +53,7 @@ class Concatenation(Op):
 class Stack(Op):
     """Tensors of one shape along a new axis `dim`."""
 
+    predicts_memory = True
     other_formula = MOVES_VALUES
     name = "stack"
     gradient = "part"

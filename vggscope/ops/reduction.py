@@ -46,12 +46,14 @@ class Reduction(Op):
 
     @property
     def gradient(self) -> str:
-        return "none" if self.fixed_dtype else "new"
+        if self.fixed_dtype:
+            return "none"
+        return "part" if self.function == "sum" else "new"  # that of a sum is expanded without a copy
 
     @property
     def predicts_memory(self) -> bool:
         # A mean of all values may have no axis of samples, and one with a dtype converts its input.
-        return self.function == "mean" and bool(self.dim) and not self.options
+        return self.function in ("mean", "sum") and bool(self.dim) and not self.options
 
     def _axes(self, shape: Shape) -> set[int]:
         return {axis % len(shape) for axis in (range(len(shape)) if self.dim is None else self.dim)}

@@ -32,6 +32,11 @@ class Upsample(Op):
     recompute_scale_factor: bool | None = None
     antialias: bool = False
 
+    @property
+    def predicts_memory(self) -> bool:
+        # torch takes an area for an adaptive pool.
+        return self.mode != "area"
+
     def normal_form(
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
     ) -> NormalForm:

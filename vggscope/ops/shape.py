@@ -21,6 +21,9 @@ class Flatten(Op):
     gradient = "same"
     allocates = False
 
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        return ("view",)
+
     start_dim: int = 1
     end_dim: int = -1
 

@@ -52,6 +52,9 @@ class View(Op):
     def gradient(self) -> str:
         return "same" if self.shares else "new"
 
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        return ("view" if self.gradient == "same" else self.gradient,) * len(inputs)
+
 
 @record
 class _SameOrder(View):
@@ -193,6 +196,18 @@ class Slice(View):
 
     index: tuple[Item, ...]
 
+    @property
+    def predicts_memory(self) -> bool:
+        """Whether it cuts one axis, not that of the samples: torch makes a view, and a gradient, for each cut."""
+        if self.index[0] not in (_FULL, "..."):
+            return False
+        cuts = [item for item in self.index if item not in (_FULL, None, "...")]
+        return len(cuts) == 1 and all(not isinstance(cut, tuple) or (cut[0] or 0) >= 0 for cut in cuts)
+
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        # An index of everything is an alias.
+        return ("same" if inputs[0] == output else "new",)
+
     def _items(self, shape: Shape) -> Iterator[tuple[int, Item]]:
         """Each part of the index with its input axis, and a full slice for each axis that "..." stands for."""
         used = sum(item is not None and item != "..." for item in self.index)
@@ -252,6 +267,7 @@ class Slice(View):
 class _Piece(View):
     """Piece `position` of the axis `dim`: one of the results of a call that cuts a tensor up."""
 
+    predicts_memory = True
     gradient = "new"
 
     dim: int
@@ -324,6 +340,7 @@ class Split(_Piece):
 class TensorSplit(Split):
     """Piece `position` of an axis that is cut at given positions, or in pieces as equal as possible."""
 
+    predicts_memory = False  # torch takes a view for each piece
     function = "tensor_split"
 
 
@@ -331,6 +348,7 @@ class TensorSplit(Split):
 class Select(_Piece):
     """Position `position` of the axis `dim`, without that axis: one result of `unbind`."""
 
+    predicts_memory = False  # the gradient of a piece that is not read is one zero, expanded
     function = "unbind"
 
     def output_shape(self, *inputs: Shape) -> Shape:

@@ -25,6 +25,12 @@ _WITH_LAYERS = ("torchvision", "timm")
 """Packages that have layers with an op of their own, which tells what they do in training."""
 
 
+_AS_TORCH = frozenset({("timm.layers.norm_act", "BatchNormAct2d.forward")})
+"""Code of layers without an op of their own that does in training what torch's batch norm does: it takes the statistics
+of the batch, which the op of its call tells, and counts the batches in place.
+"""
+
+
 @dataclass
 class TrainingReads:
     """How a model's own code reads `module.training` in a run.
@@ -48,7 +54,7 @@ class TrainingReads:
         def read(module: nn.Module) -> object:
             frame = sys._getframe(1)
             library = frame.f_globals.get("__name__", "").partition(".")[0]
-            if library not in NOT_THE_MODEL and not (library in _WITH_LAYERS and _is_layer(module, frame.f_code)):
+            if library not in NOT_THE_MODEL and not (library in _WITH_LAYERS and _is_known(module, frame)):
                 reads._add(frame.f_code, frame.f_lasti)
             own = vars(module)
             return own["training"] if "training" in own else type(module).__getattr__(module, "training")
@@ -74,9 +80,15 @@ class TrainingReads:
             self.passes_on = True
 
 
-def _is_layer(module: nn.Module, code: CodeType) -> bool:
-    """Return whether a module is one node by its class, such as StochasticDepth, and code is that of its forward."""
+def _is_known(module: nn.Module, frame: FrameType) -> bool:
+    """Return whether code of a library is known to do nothing in training that the ops of a trace do not tell.
+
+    That is a layer which is one node by its class, such as StochasticDepth, or one of _AS_TORCH.
+    """
+    code = frame.f_code
     forward = getattr(type(module), "forward", None)
+    if forward is not None and (frame.f_globals.get("__name__"), forward.__qualname__) in _AS_TORCH:
+        return getattr(forward, "__code__", None) is code
     return getattr(forward, "__code__", None) is code and module_op(module) is not None
 
 

@@ -49,7 +49,9 @@ class OperatorCall(NamedTuple):
     which a variable names the output, where known.
 
     How its backward computes the gradient of an input from that of the output:
-    `gradient`: in `new` memory, in the `same` memory, in a `part` of it, or `none`.
+    `gradient`: in `new` memory, in the `same` memory, in a `part` of it, or `none`; `input_gradients` for each input,
+    as Op.input_gradients.
+    `returns_input`: it returns its input itself, which autograd does not see.
     `scratch`: for each input, how many tensors of the output's size are alive meanwhile.
     `last_input_first`: the gradient of the last input comes first.
     `broadcasts`: inputs are broadcast and type-promoted. The gradient has the output's size and is then reduced to the
@@ -74,6 +76,8 @@ class OperatorCall(NamedTuple):
     named: tuple[str, ...] = ()
     named_until: str = ""
     gradient: str = "new"
+    input_gradients: tuple[str, ...] = ()
+    returns_input: bool = False
     scratch: tuple[int, ...] = ()
     last_input_first: bool = False
     broadcasts: bool = False
@@ -188,6 +192,8 @@ class _CallBuilder:
             named=node.inputs,
             named_until="" if adds_bias else node.named_until,
             gradient="none" if node.detached else "same" if idle else op.gradient,
+            input_gradients=() if node.detached or idle else op.input_gradients(shapes, shape),
+            returns_input=op.returns_input and not op.allocates,
             last_input_first=op.broadcasts,
             broadcasts=op.broadcasts,
             sums_gradients=op.sums_gradients,

@@ -391,10 +391,14 @@ def _layer(tensor: Parameter | Buffer) -> str:
 
 
 class Gradient(NamedTuple):
-    """The gradient of a value: the number of its tensor, and whether it is as large as the tensor's memory."""
+    """The gradient of a value: the number of its tensor, and whether it is as large as the tensor's memory.
+
+    `takes_sum`: autograd may add another gradient to it in place, unless another value refers to it.
+    """
 
     tensor: int
     dense: bool = True
+    takes_sum: bool = True
 
 
 class StepSimulator:
@@ -402,6 +406,7 @@ class StepSimulator:
 
     `tensors` and `gradients` are keyed by the name of a value, `saved` by the position of a call. `stage_inputs` are
     the tensors from which checkpointing recomputes a stage (torch.utils.checkpoint with use_reentrant=False).
+    `aliases` are the names of values that a call returns as they are, with the names that they had.
     """
 
     def __init__(
@@ -418,9 +423,10 @@ class StepSimulator:
         self.saved: dict[int, list[int]] = {}
         self.stage_inputs: dict[range, int] = {}
         self.gradients: dict[str, Gradient] = {}
-        self.piece_gradients: dict[str, list[int]] = {}
+        self.piece_gradients: dict[str, list[tuple[int, BatchLinear]]] = {}
         self.parameter_gradients: dict[str, int] = {}
         self.differentiable: set[str] = set()
+        self.aliases: dict[str, str] = {}
 
     def forward(self) -> None:
         """Run all calls in order."""
@@ -473,6 +479,9 @@ class StepSimulator:
         temporaries = [log.allocate("temporary", size) for size in call.temporaries]
         if self.records_backward and self._requires_gradient(call):
             self.differentiable.add(call.output)
+            if call.returns_input:
+                self.aliases[call.output] = self.aliases.get(call.inputs[0], call.inputs[0])
+                return
             self.saved[position] = []
             extra += [log.allocate("activations", size) for size in call.copies]
         if saves and position in self.saved:
@@ -530,13 +539,15 @@ class StepSimulator:
         used: list[int] = []
         gradient = self._output_gradient(call)
         if gradient is not None:
+            zeros = self._allocate_missing_pieces(call)
             computed = [(name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)]
             # The gradients of these parameters have the output's size before they are summed.
             summed = self._trained(call) if call.sums_gradients else ()
             unreduced = [self.log.allocate("temporary", call.size) for _ in summed]
             input_gradients = [(name, self._reduced(size, gradient)) for name, size, gradient in computed]
             used = self._allocate_parameter_gradients(call)
-            log.release(gradient.tensor, *unreduced, *self.piece_gradients.pop(call.output, ()))
+            log.release(gradient.tensor, *unreduced, *zeros)
+            log.release(*(tensor for tensor, _ in self.piece_gradients.pop(call.output, ())))
         log.release(*saved)
         if call.last_input_first:
             input_gradients.reverse()
@@ -555,10 +566,21 @@ class StepSimulator:
             return gradient
         waiting = self.piece_gradients.setdefault(call.first_piece, [])
         if gradient is not None:
-            waiting.append(gradient.tensor)
+            waiting.append((gradient.tensor, call.size))
         if call.first_piece != call.output or not waiting:
             return None
-        return Gradient(waiting.pop())
+        self.log.retain(waiting[-1][0])
+        return Gradient(waiting[-1][0])
+
+    def _allocate_missing_pieces(self, call: OperatorCall) -> list[int]:
+        """Allocate the zeros that stand for the gradients of pieces that have none, if the call cuts up a tensor."""
+        pieces = self.piece_gradients.get(call.output)
+        if not pieces:
+            return []
+        whole = self.sizes[call.inputs[0]]
+        fixed = whole.fixed - sum(size.fixed for _, size in pieces)
+        per_sample = whole.per_sample - sum(size.per_sample for _, size in pieces)
+        return [self.log.allocate("temporary", BatchLinear(fixed, per_sample))] if fixed or per_sample else []
 
     def _targets(self, call: OperatorCall) -> Iterable[tuple[int, str, BatchLinear]]:
         """The inputs that get a gradient, in the order of computation: position, name and size."""
@@ -568,10 +590,12 @@ class StepSimulator:
     def _input_gradient(self, call: OperatorCall, position: int, gradient: Gradient) -> Gradient:
         """The gradient of an input from that of the output, before it is reduced to the input's size."""
         size = self.sizes[call.inputs[position]]
-        if call.gradient == "part" or (call.gradient == "same" and (size == call.size or call.broadcasts)):
+        kind = call.input_gradients[position] if position < len(call.input_gradients) else call.gradient
+        if kind == "part" or (kind in ("same", "view") and (size == call.size or call.broadcasts)):
             self.log.retain(gradient.tensor)
-            return Gradient(gradient.tensor, gradient.dense and call.gradient == "same")
-        scratch = call.scratch[position] if call.scratch and call.gradient == "new" else 0
+            takes_sum = gradient.takes_sum and kind != "view"
+            return Gradient(gradient.tensor, gradient.dense and kind != "part", takes_sum)
+        scratch = call.scratch[position] if call.scratch and kind == "new" else 0
         temporaries = [self.log.allocate("temporary", call.size) for _ in range(scratch)]
         tensor = self.log.allocate("temporary", call.size if call.broadcasts else size)
         self.log.release(*temporaries)
@@ -590,11 +614,13 @@ class StepSimulator:
 
     def _accumulate(self, name: str, gradient: Gradient) -> list[int]:
         """Add a gradient to that of a value; return the tensors that are no longer needed."""
+        name = self.aliases.get(name, name)
         before = self.gradients.get(name)
         if before is None:
             self.gradients[name] = gradient
             return []
-        if not (self.runtime.sums_in_place and before.dense and self.log.has_one_reference(before.tensor)):
+        takes_sum = self.runtime.sums_in_place and before.dense and before.takes_sum
+        if not (takes_sum and self.log.has_one_reference(before.tensor)):
             self.gradients[name] = Gradient(self.log.allocate("temporary", self.sizes[name]))
             self.log.release(before.tensor)
         return [gradient.tensor]
