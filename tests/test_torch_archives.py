@@ -349,3 +349,23 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_bytes(io.BytesIO(b"no archive").getvalue())
     with pytest.raises(CheckpointError, match="damaged or cut short"):
         api.network(str(path))
+
+
+def test_an_attention_that_is_written_as_its_operations_is_said_to_be_unmatched(tmp_path: Path) -> None:
+    """The file has products and a softmax in its place: they are not called another network."""
+
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.attention(x, x, x, need_weights=False)[0])
+
+    module = Attends().eval()
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 5, 16),)), tmp_path / "x.pt2")
+    for pair in ((str(tmp_path / "x.pt2"), module), (module, str(tmp_path / "x.pt2"))):
+        notes = api.diff(pair[0], ref=pair[1], input_data=torch.zeros(1, 5, 16)).notes
+        assert any(note.startswith("attention is one layer of") and "not matched" in note for note in notes)
+        assert not any("another network" in note for note in notes)

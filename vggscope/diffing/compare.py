@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ from vggscope.diffing.locate import (
 from vggscope.diffing.result import EFFECTS, Diff, Difference, ParameterCounts, Row, RowLayer
 from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_layout_alone, with_failure
 from vggscope.diffing.verify import verified
-from vggscope.errors import ShapeError, option
+from vggscope.errors import ShapeError, option, printable
 from vggscope.graph import Network, Node
 from vggscope.ops.base import numel
 from vggscope.units import sample_text
@@ -138,13 +139,48 @@ def _notes(aligned: AlignedNetworks) -> Iterator[str]:
         yield f"the model does not run at this input: it is compared up to {failed}, which fails"
     if aligned.reference.failure is not None:
         yield f"the reference does not run at this input either: {aligned.reference.failure}"
-    pairs = aligned.layer_pairs()
-    weighted = [other for mine, other in pairs if mine and any(len(p.shape) > 1 for p in mine.parameters)]
+    pairs, taken_apart = [*aligned.layer_pairs()], set[str]()
+    only_ours = [mine for mine, other in pairs if mine and not other]
+    only_theirs = [other for mine, other in pairs if other and not mine]
+    for wholes, pieces, one, many in (
+        (only_theirs, only_ours, "the reference", "ours"),
+        (only_ours, only_theirs, "ours", "the reference"),
+    ):
+        for whole, parts in _taken_apart(wholes, pieces):
+            taken_apart.update(node.name for node in (whole, *parts))
+            yield (
+                f"{printable(whole.title)} is one layer of {one} and {len(parts)} operations of {many} with as many"
+                " parameters: these are not matched, so it is not known whether they compute the same"
+            )
+    weighted = [
+        other
+        for mine, other in pairs
+        if mine and mine.name not in taken_apart and any(len(p.shape) > 1 for p in mine.parameters)
+    ]
     paired = sum(other is not None for other in weighted)
     if 2 * paired < len(weighted):
         yield f"{paired} of its {len(weighted)} layers with weights have a counterpart: it is probably another network"
     if not aligned.is_cheapest:
         yield "both are very long and differ a lot: fewer differences may explain as much"
+
+
+def _taken_apart(wholes: Sequence[Node], pieces: Sequence[Node]) -> Iterator[tuple[Node, list[Node]]]:
+    """The layers of one network that the other one has as several within the same module, with the same parameters, as
+    an exporter writes an attention.
+    """
+    by_name = sorted(pieces, key=lambda node: node.name)
+    names = [node.name for node in by_name]
+    for whole in wholes:
+        if whole.module and len(whole.parameters) > 1:
+            start = bisect_left(names, f"{whole.module}.")
+            parts = by_name[start : bisect_left(names, f"{whole.module}/", start)]  # a slash is after a dot
+            if len(parts) > 1 and _size((whole,)) == _size(parts):
+                yield whole, parts
+
+
+def _size(nodes: Sequence[Node]) -> int:
+    """The parameters of some layers, each once."""
+    return sum({p.name: numel(p.shape) for node in nodes for p in node.parameters}.values())
 
 
 def _unflattened(aligned: AlignedNetworks) -> str | None:
