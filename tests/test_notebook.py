@@ -112,5 +112,8 @@ def test_the_page_works_in_the_frame_of_a_cell(browser: Browser, tmp_path: Path)
     frame = page.frame_locator("iframe")
     frame.locator("html[data-ready]").wait_for()
     assert "conv1_1" in frame.locator("body").inner_text()
+    # A frame has no address, so the inspector ends with what the layer reads: without the button that copies a link.
+    assert frame.locator("#inspector").inner_text().splitlines()[-1].startswith("reads ")
+    assert frame.locator("#copy-link").count() == 0
     context.close()
     assert wrong == []

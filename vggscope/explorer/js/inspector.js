@@ -25,7 +25,7 @@ function fillInspector() {
     el('div', { class: 'thumb', id: 'thumb', 'aria-hidden': 'true' }),
     el('dl', { class: 'facts' }, ...facts(items)),
     readsFrom(layer),
-    copyButton(layer),
+    ...copyButton(layer),
   );
   drawImage(find('#thumb'), place, unitOf(place));
 }
@@ -40,14 +40,14 @@ function readsFrom(layer) {
   return el('p', { class: 'quiet' }, 'reads ', ...(parts.length ? parts : ['the input']));
 }
 
-// Copies the address of the page with this layer chosen. A page in a notebook's frame has no address of its own.
+// Copies the address of the page with this layer chosen: nothing in a notebook's frame, where the page has no address.
 function copyButton(layer) {
-  if (location.protocol === 'about:') return null;
+  if (location.protocol === 'about:') return [];
   const button = el('button', { type: 'button', id: 'copy-link' }, 'Copy link');
   button.addEventListener('click', async () => {
     button.textContent = await copyText(`${location.href.split('#')[0]}${hashOf(layer)}`) ? 'Copied' : 'Copy failed';
   });
-  return el('p', { class: 'buttons', role: 'status' }, button);
+  return [el('p', { class: 'buttons', role: 'status' }, button)];
 }
 
 async function copyText(text) {
