@@ -52,7 +52,7 @@ def test_an_unknown_figure_of_a_layer_is_a_question_mark() -> None:
 
 
 def test_a_bubble_stands_at_its_figures() -> None:
-    comparison = vggscope.compare("A", "E", "torchvision:resnet18")
+    comparison = vggscope.compare("A", "E", "conv3-256 maxpool conv3-512 FC-100")
     axes = painted(compared(comparison, chart="bubbles")).axes[0]
     circles = {round(circle.center[1], 3): circle for circle in axes.patches[:3]}
     spans = {
