@@ -156,7 +156,8 @@ def test_channels_last_arrays_become_torchs(tmp_path: Path, model: nn.Module) ->
     assert last is not None
     assert (conv.name, conv.shape, conv.axes) == ("conv2_1_W", (3, 3, 8, 16), "HWIO")
     assert (first.shape, first.axes, last.shape, last.axes) == ((784, 32), "(HWI)O", (32, 10), "IO")
-    assert "reads a map with the channels last" in str(vggscope.inspect(tmp_path / "x.npz"))
+    noted = " ".join(str(vggscope.inspect(tmp_path / "x.npz")).split())
+    assert "reads a map with the channels last, here with the channels first, which is taken to be square" in noted
     # The network that numpy computes from TensorFlow's arrays is the one that torch computes from ours.
     image = np.random.default_rng(0).normal(size=(28, 28, 3)).astype(np.float32)
     ours = vggscope.build(NOTATION, SIZE, weights=str(tmp_path / "x.npz")).eval()

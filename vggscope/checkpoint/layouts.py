@@ -80,7 +80,8 @@ def layout_note(tensors: Sequence[StoredTensor]) -> str:
     sentences = [f"its weights are {theirs}, shown as torch's {ours}"] if plain else []
     if flattened:
         sentences.append(
-            f"{printable(flattened.name)} reads a map with the channels last, here with the channels first"
+            f"{printable(flattened.name)} reads a map with the channels last, here with the channels first,"
+            " which is taken to be square"
         )
     return "; ".join(sentences)
 
