@@ -8,7 +8,7 @@ PARALLEL := --numprocesses auto --dist worksteal
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all fuzz lowest lint types check bench bench-check docs gallery web web-serve clean
+.PHONY: demo test test-all fuzz lowest lint types check bench bench-check docs gallery gallery-peers web web-serve clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -50,6 +50,9 @@ docs: .venv/installed-dev  ## the documentation as a site, in docs/_build/html
 
 gallery: .venv/installed  ## draw docs/gallery.md and its pictures again
 	$(BIN)/python docs/gallery.py
+
+gallery-peers: .venv/installed-bench  ## the same networks drawn by other tools too, in docs/_build/peers/index.html
+	$(BIN)/python benchmarks/peer_pictures.py
 
 web: web/_site/index.html  ## the site that runs vggscope in a browser, in web/_site: needs Node and npm
 
