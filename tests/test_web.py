@@ -119,6 +119,47 @@ def test_a_column_is_edited_as_layers_and_everything_follows(page: Page) -> None
     assert page.input_value("#model") == "conv5-64 maxpool FC-10"
 
 
+def test_a_single_layer_can_be_edited_on(page: Page) -> None:
+    page.fill("#notation", "conv3-64")
+    assert "1,792" in shown(page, "1,792")  # 3 x 3 x 3 x 64 + 64
+    assert page.is_visible("#notation")
+    page.fill("#notation", "conv3-8\nmaxpool\nFC-10")
+    shown(page, "conv3-8 maxpool FC-10")
+    assert page.input_value("#model") == "conv3-8 maxpool FC-10"
+
+
+def test_back_returns_to_the_view_before(page: Page) -> None:
+    page.click("#tab-memory")
+    page.click("#tab-fields")
+    page.go_back()
+    page.wait_for_function("() => vggscope.state.view === 'memory'")
+    page.go_back()
+    page.wait_for_function("() => vggscope.state.view === 'overview'")
+
+
+@pytest.mark.parametrize("view", ["constructor", "inspect"])
+def test_an_address_without_a_view_that_can_be_shown_gives_the_overview(page: Page, view: str) -> None:
+    page.evaluate("view => { location.hash = `#view=${view}&model=A` }", view)
+    assert "132,863,336" in shown(page, "A (VGG-11)")
+    assert page.evaluate("vggscope.state.view") == "overview"
+
+
+def test_a_link_to_a_file_asks_for_the_file(ask: Ask) -> None:
+    answer = ask("overview", "weights.pth")
+    assert answer["problem"] == "weights.pth: there is no such file"
+    assert answer["remedy"].startswith("open the file here")
+
+
+def test_long_work_is_said_and_stopped(page: Page) -> None:
+    asked = "{view: 'overview', models: ['conv3-8 '.repeat(5000)], chosen: {}}"
+    page.evaluate(f"() => {{ window.stopped = vggscope.ask({asked}) }}")
+    page.click("#stop")
+    assert page.evaluate("stopped")["answer"]["problem"] == "stopped"
+    page.fill("#model", "E")
+    assert "143,667,240" in shown(page, "E (VGG-19)")
+    assert page.is_hidden("#stop")
+
+
 VIEWS = [("fields", "212"), ("memory", "1,643.17 MiB"), ("compare", "138.36 M"), ("lesson", "convolution")]
 
 
@@ -261,6 +302,21 @@ def test_files_are_read_where_they_lie(page: Page, ask: Ask, tmp_path: Path) -> 
     shown(page, "138,357,544")
     assert "identical" in ask("diff", "arch.json", ref="D")["html"]
     assert "different" in ask("diff", "a.pth", ref="arch.json")["html"]
+
+
+def test_python_starts_anew_after_a_file_that_ends_it(context: BrowserContext, page: Page, tmp_path: Path) -> None:
+    """JSON nested beyond the stack of WebAssembly, which no Python there survives."""
+    noted = len(context.wrong)  # type: ignore[attr-defined]
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    page.set_input_files("#file", str(tmp_path / "deep.json"))
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "started anew" in page.inner_text("#problem")
+    del context.wrong[noted:]  # type: ignore[attr-defined]  # what Pyodide wrote of its end
+    (tmp_path / " in front.json").write_text("{}")
+    page.set_input_files("#file", str(tmp_path / " in front.json"))
+    page.locator("#problem", has_text="in front.json is no lock").wait_for()
+    page.fill("#model", "D")
+    shown(page, "D (VGG-16)")
 
 
 DROP = """text => {

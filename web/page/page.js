@@ -5,6 +5,8 @@ const $ = (id) => document.getElementById(id);
 
 const FIELDS = ["input_size", "num_classes", "head", "batch_norm", "soft_max"];
 const TYPING = 60; // milliseconds without a key, after which an answer is asked for
+const CANVAS = 8192; // pixels of a picture's longer side, which every browser can draw
+const SLOW = 700; // milliseconds of work, after which the page says so
 
 // Each view: its tab, the fields that it adds, and the formats in which its result is saved.
 const VIEWS = {
@@ -31,31 +33,68 @@ let offered = {}; // the choices that Python knows
 let files = [];
 let number = 0;
 let quick = false; // whether Python started from a snapshot
-const pending = new Map();
+const pending = new Map(); // the request and the resolve function of each id
+let worker;
 
-const worker = startWorker("worker.js");
-worker.postMessage({ snapshot: VERSION });
-worker.onmessage = ({ data }) => {
+// Start Python, also anew: with the open files, and the questions that wait for an answer.
+function startPython() {
+  worker?.terminate();
+  worker = startWorker("worker.js");
+  worker.onmessage = ({ data }) => receive(data);
+  worker.postMessage({ snapshot: VERSION });
+  if (files.length) worker.postMessage({ id: 0, files });
+  for (const [id, { request }] of pending) worker.postMessage({ id, ...request });
+}
+
+function receive(data) {
   if (data.failed) return status(`Python did not start: ${data.failed}`, true);
   if (data.started) return void (quick = data.started === "snapshot");
-  const resolve = pending.get(data.id);
+  const asked = pending.get(data.id);
   pending.delete(data.id);
-  resolve(data);
-};
+  asked?.resolve(data);
+  if (data.ended) startPython();
+  showWork();
+}
 
 // A worker made from a Blob keeps this page's Content-Security-Policy; one made from an address would have none.
 function startWorker(name) {
   const code = `const early = [];
     self.onmessage = (event) => early.push(event);
-    import(${JSON.stringify(here(name))}).then(() => early.forEach((event) => self.onmessage(event)));`;
+    import(${JSON.stringify(here(name))}).then(
+      () => early.forEach((event) => self.onmessage(event)),
+      (error) => self.postMessage({ failed: error.message }),
+    );`;
   return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), { type: "module" });
 }
 
 function ask(request) {
   return new Promise((resolve) => {
-    pending.set(++number, resolve);
+    pending.set(++number, { request, resolve });
     worker.postMessage({ id: number, ...request });
+    showWork();
   });
+}
+
+// What takes long is said, and can be stopped: Python is then started anew.
+let slow;
+function showWork() {
+  if (!offered.version) return;
+  clearTimeout(slow);
+  if (pending.size) slow = setTimeout(() => showStop(true), SLOW);
+  else if (!$("stop").hidden) showStop(false);
+}
+
+function showStop(working) {
+  status(working ? "Working" : "Ready");
+  $("stop").hidden = !working;
+}
+
+function stop() {
+  const answer = { problem: "stopped", remedy: "change the model, or choose a view to ask again" };
+  for (const { resolve } of pending.values()) resolve({ answer });
+  pending.clear();
+  startPython();
+  showWork();
 }
 
 function status(text, wrong = false) {
@@ -67,15 +106,18 @@ function status(text, wrong = false) {
 
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
-  state.view = given.get("view") in VIEWS ? given.get("view") : "overview";
+  const view = given.get("view") ?? "";
+  state.view = Object.hasOwn(VIEWS, view) && (files.length || !VIEWS[view].needsFile) ? view : "overview";
   state.model = given.get("model") ?? "D";
   state.chosen = Object.fromEntries([...given].filter(([name]) => name !== "view" && name !== "model"));
 }
 
-function writeAddress() {
+// A step that "back" undoes keeps the address before it; a key typed does not.
+function writeAddress(before) {
   const chosen = Object.entries(state.chosen).filter(([, value]) => value);
   const words = new URLSearchParams({ view: state.view, model: state.model, ...Object.fromEntries(chosen) });
-  history.replaceState(null, "", `#${words}`);
+  if (before) history.pushState(null, "", `#${words}`);
+  else history.replaceState(null, "", `#${words}`);
 }
 
 function fillForm() {
@@ -92,24 +134,26 @@ function fillForm() {
 function buildTabs() {
   for (const [name, view] of Object.entries(VIEWS)) {
     const tab = element("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "answer" }, view.tab);
-    tab.addEventListener("click", () => choose(name));
+    tab.addEventListener("click", () => choose(name, true));
     tab.addEventListener("keydown", (event) => moveTab(event, name));
     $("tabs").append(tab);
   }
 }
 
 function moveTab(event, name) {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (!step) return;
   const names = Object.keys(VIEWS).filter((other) => !$(`tab-${other}`).hidden);
-  const next = names[(names.indexOf(name) + step + names.length) % names.length];
-  $(`tab-${next}`).focus();
-  choose(next);
+  const place = names.indexOf(name);
+  const next = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: -1 }[event.key];
+  if (next === undefined) return;
+  const other = names.at(next % names.length);
+  $(`tab-${other}`).focus();
+  choose(other, true);
   event.preventDefault();
 }
 
-function choose(view) {
+function choose(view, before = false) {
   state.view = view;
+  writeAddress(before);
   for (const name of Object.keys(VIEWS)) {
     const tab = $(`tab-${name}`);
     tab.hidden = Boolean(VIEWS[name].needsFile && !files.length);
@@ -156,7 +200,8 @@ function saving(view) {
 async function save(what, form) {
   const picture = form.startsWith("diagram ") ? form.slice(8) : "";
   const asked = { what: picture ? "diagram" : what, form: picture === "png" ? "svg" : picture || form };
-  const { answer } = await ask({ view: "save", models: models(), chosen: { ...wanted(), ...asked } });
+  const { answer, replaced } = await ask({ view: "save", models: models(), chosen: { ...wanted(), ...asked } });
+  if (replaced) return;
   if (answer.problem) return showProblem(answer);
   const name = `${(state.model || "model").replace(/[^\w.-]+/g, "-").slice(0, 60)}`;
   if (picture === "png") download(`${name}.png`, await asPixels(answer.text));
@@ -173,7 +218,8 @@ async function asPixels(svg) {
   const image = new Image();
   image.src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
   await image.decode();
-  const canvas = element("canvas", { width: image.width * 2, height: image.height * 2 });
+  const scale = Math.min(2, CANVAS / image.width, CANVAS / image.height);
+  const canvas = element("canvas", { width: Math.floor(image.width * scale), height: Math.floor(image.height * scale) });
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   URL.revokeObjectURL(image.src);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
@@ -231,13 +277,13 @@ function show({ html, svg, page, command }) {
 }
 
 function picture(svg) {
-  const box = element("div", { class: "picture", role: "img", "aria-label": "Diagram", tabindex: "0" });
+  const box = element("div", { class: "picture", role: "img", "aria-label": `Diagram of ${state.model}`, tabindex: "0" });
   box.innerHTML = svg;
   return box;
 }
 
 function table(html) {
-  const box = element("div", { class: "table" });
+  const box = element("div", { class: "table", role: "region", "aria-label": "Table", tabindex: "0" });
   box.attachShadow({ mode: "open" }).innerHTML = html;
   return box;
 }
@@ -262,19 +308,24 @@ function element(name, attributes = {}, ...children) {
 // --- what the reader does ------------------------------------------------------------------------------------------
 
 function setModel(word) {
-  state.model = word;
-  $("model").value = word;
+  state.model = word.replace(/\s+/g, " ");
+  if ($("model").value !== state.model) $("model").value = state.model;
   if (state.view === "inspect") choose("overview");
   else later();
 }
 
 async function open(list) {
-  if (!list.length) return;
-  files = [...list];
+  const given = [...list].map((file) => (file.name === file.name.trim() ? file : new File([file], file.name.trim())));
+  const read = await Promise.all(given.map((file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false)));
+  const unread = given.filter((_, place) => !read[place]);
+  if (unread.length) showProblem({ problem: `${unread[0].name} cannot be read`, remedy: "open the files in a folder, not the folder" });
+  if (!given.length || unread.length) return;
+  files = given;
   await ask({ files });
   const word = files.find((file) => /\.index\.json$/i.test(file.name)) ?? files[0];
   files = [word, ...files.filter((file) => file !== word)];
-  state.model = /[./]/.test(word.name) ? word.name : `./${word.name}`;
+  // In a shell too, "-x.pth" is no option, and a file D is not the column.
+  state.model = /^[^-].*\.|^\./.test(word.name) ? word.name : `./${word.name}`;
   $("model").value = state.model;
   choose(LAYERS_ALONE.test(word.name) ? "overview" : "inspect");
 }
@@ -291,8 +342,12 @@ function listen() {
     });
   }
   for (const button of document.querySelectorAll("[data-model]")) button.addEventListener("click", () => setModel(button.dataset.model));
-  $("file").addEventListener("change", () => open($("file").files));
-  $("copy").addEventListener("click", () => navigator.clipboard?.writeText($("command").querySelector("code").textContent));
+  $("file").addEventListener("change", () => {
+    open($("file").files);
+    $("file").value = ""; // so that the same file can be opened again after it changed
+  });
+  $("copy").addEventListener("click", copy);
+  $("stop").addEventListener("click", stop);
   for (const kind of ["dragenter", "dragover"]) addEventListener(kind, (event) => { event.preventDefault(); $("drop").hidden = false; });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
   addEventListener("drop", (event) => {
@@ -302,6 +357,18 @@ function listen() {
   });
   addEventListener("hashchange", () => { readAddress(); fillForm(); choose(state.view); });
   for (const button of document.querySelectorAll("[data-theme-choice]")) button.addEventListener("click", () => setTheme(button.dataset.themeChoice));
+}
+
+// Without https a browser gives no clipboard: the command is then selected, to be copied by hand.
+async function copy() {
+  const code = $("command").querySelector("code");
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    status("Copied");
+  } catch {
+    getSelection().selectAllChildren(code);
+    status("Selected: copy it with the keyboard");
+  }
 }
 
 function setTheme(theme) {
@@ -319,6 +386,7 @@ async function begin() {
   try {
     theme = localStorage.getItem("theme") ?? "";
   } catch { /* a browser may forbid it */ }
+  startPython();
   readAddress();
   fillForm();
   buildTabs();
@@ -338,8 +406,12 @@ async function begin() {
 // After the first answer: the files for a visit without a network, and the snapshot for a quick start.
 async function keep() {
   if (!("serviceWorker" in navigator)) return;
-  await navigator.serviceWorker.register(here("service-worker.js"));
-  await navigator.serviceWorker.ready;
+  try {
+    await navigator.serviceWorker.register(here("service-worker.js"));
+    await navigator.serviceWorker.ready;
+  } catch {
+    return; // a browser may forbid it: the next visit then loads everything again
+  }
   const maker = startWorker("snapshot.js");
   maker.onmessage = ({ data }) => {
     maker.terminate();

@@ -46,13 +46,14 @@ export async function storeSnapshot(version) {
   const python = await loadPyodide({ _makeSnapshot: true });
   install(python, code);
   python.runPython("import bridge, gc; bridge.warm_up(); gc.collect()");
+  const snapshot = python.makeMemorySnapshot();
+  if (!(await caches.has(cacheName(version)))) return; // another version of the site came meanwhile
   const cache = await caches.open(cacheName(version));
-  await cache.put(here("snapshot.bin"), new Response(python.makeMemorySnapshot()));
+  await cache.put(here("snapshot.bin"), new Response(snapshot));
 }
 
 export async function storedSnapshot(version) {
-  const cache = await caches.open(cacheName(version));
-  const stored = await cache.match(here("snapshot.bin"));
+  const stored = await caches.match(here("snapshot.bin"), { cacheName: cacheName(version) });
   return stored && new Uint8Array(await stored.arrayBuffer());
 }
 

@@ -43,7 +43,9 @@ async function work() {
   }
   const [key, request] = waiting.entries().next().value;
   waiting.delete(key);
-  self.postMessage({ id: request.id, ...respond(engine, request) });
+  const reply = { id: request.id, ...respond(engine, request) };
+  self.postMessage(reply);
+  if (reply.ended) return; // the page starts another worker
   working = waiting.size > 0;
   if (working) setTimeout(work); // lets newer messages in
 }
@@ -53,9 +55,11 @@ function respond({ python, answer }, request) {
     if (request.files) return { names: mount(python, request.files) };
     return { answer: JSON.parse(answer(JSON.stringify(request))) };
   } catch (error) {
-    // Whatever vggscope raises on purpose is an answer; this is a defect of it, or memory ran out.
+    // Whatever vggscope raises on purpose is an answer; this is a defect of it, or memory or the stack ran out, after
+    // which Python answers nothing more.
     const line = String(error.message ?? error).trim().split("\n").pop();
-    return { answer: { problem: `Python failed: ${line}`, remedy: "reload the page, and please report it" } };
+    const remedy = "it was started anew; if this model is no broken file, please report it";
+    return { answer: { problem: `Python failed: ${line}`, remedy }, ended: true };
   }
 }
 

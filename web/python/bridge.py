@@ -8,6 +8,7 @@ command writes them, and the command line that gives the same in a shell.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,6 +27,7 @@ from vggscope.sources.cache import LIBRARIES
 from vggscope.tutorials import TOPICS
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named
 from vggscope.vgg.families import FAMILIES, family_named
+from vggscope.vgg.notation import is_notation
 from vggscope.vgg.notation import write as notation_of
 
 Answer = dict[str, Any]
@@ -103,7 +105,9 @@ def answer(text: str) -> str:
         remedy = f"a browser has no such package; in a shell: {command(request)}" if command else ""
         return json.dumps({"problem": problem, "remedy": remedy})
     except VggscopeError as error:
-        return json.dumps({"problem": error.problem, "remedy": error.remedy})
+        closed = error.problem.split(": there is no such file")[0] in request.models
+        remedy = "open the file here: a link holds its name alone" if closed else error.remedy
+        return json.dumps({"problem": error.problem, "remedy": remedy})
 
 
 def warm_up() -> None:
@@ -152,7 +156,7 @@ def _notation(word: str) -> str | None:
         return notation_of(CONFIGS[config[0]].words)
     if family is not None:
         return notation_of(FAMILIES[family[0]].words)
-    return word if " " in word and ":" not in word else None
+    return word if is_notation(word) and not os.path.exists(word) else None
 
 
 def _explore(request: Request) -> Answer:
