@@ -55,6 +55,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "code" / "net.py").write_text(MY_VGG)
     (tmp_path / "code" / "vgg.pth").touch()
     (tmp_path / "empty").mkdir()
+    header = b'{"fc.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}'
+    (tmp_path / "small.pth").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
         archive.writestr("net.py", MY_VGG)
     monkeypatch.chdir(tmp_path)
@@ -154,6 +156,18 @@ REFUSED = [
     (("xyzzy",), "'xyzzy' is neither a command nor a model\ncommands are summary"),
     (("summary", "conv3-64", "conv3-64"), "a line of notation is one word"),
     (("summary", "64", "64", "M"), "a line of notation is one word"),
+    (("summary", "resnet-50"), "did you mean torchvision:resnet50?"),
+    (("summary", "mobilenet-v2"), "did you mean torchvision:mobilenet_v2?"),
+    (("help",), "did you mean --help?"),
+    (("draw", "D"), "did you mean diagram?"),
+    (("memory", "D", "--batch-size", "32"), "did you mean --batch?"),
+    (("memory", "D", "--dtype", "fp16"), "did you mean float16?"),
+    (("rf", "D", "--layer", "conv5_3"), "did you mean --at?"),
+    (("rf", "D", "conv5_3"), "one layer of a model is --at conv5_3"),
+    (("explain", "receptive-field"), "did you mean depth?"),
+    (("explain", "maxpool"), "did you mean pool?"),
+    (("summary", "my_vgg.py::Net"), 'write "path/file.py:Net(num_classes=10)", in quotes'),
+    (("diff", "small.pth", "small.pth"), "no network can be built from it: it is not a VGG\n--values compares"),
     (("build", "A", "-o", "my_vgg.py"), "my_vgg.py is there already\n--force overwrites it, or name another file"),
 ]
 """Command lines with a part of the error; they exit with 2."""

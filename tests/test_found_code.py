@@ -168,7 +168,10 @@ def test_the_error_for_a_class_with_layers_as_arguments_names_its_factory(tmp_pa
     path = file_of(tmp_path, text + "def vgg11(): ...\ndef make_layers(cfg): ...\ndef vgg13(**kwargs): ...\n")
     with pytest.raises(ModelError) as told:
         network(f"{path}:VGG")
-    assert told.value.remedy == f"give its arguments in the word: {path}:VGG(...), or name what makes it: vgg11, vgg13"
+    assert told.value.remedy == (
+        f'give its arguments in the word, in quotes for the shell: "{path}:VGG(...)",'
+        " or name what makes it: vgg11, vgg13"
+    )
 
 
 SMALL = """

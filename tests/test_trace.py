@@ -21,7 +21,7 @@ from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.summary import summarize
 from vggscope.errors import MissingTool, ShapeError
-from vggscope.graph import INPUT, Network
+from vggscope.graph import INPUT, Network, failure_remedy
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, numel
@@ -245,6 +245,18 @@ def test_an_input_size_is_found() -> None:
     none = network_of(Misfit(), "Misfit")
     assert none.input_shape == (1, 3, 224, 224)
     assert none.warnings[-1].startswith("no input size that was tried fits (3x224x224, 3x32x32")
+
+
+def test_another_input_size_is_not_advised_where_none_can_help() -> None:
+    """Of each model the layer that fails gets the same number of channels or features at every size."""
+    pooled = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for last in (nn.Sequential(pooled, nn.Linear(25, 2)), nn.Sequential(pooled[0], nn.Conv2d(9, 9, 3))):
+        network = network_of(last, "m")
+        assert network.warnings[-1].startswith("it fails in the same way at every input size that was tried")
+        said = (*network.warnings, failure_remedy(network.failure or ""))
+        assert not any("gives another" in text for text in said)
+    by_size = network_of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(25, 2)), "m")
+    assert by_size.warnings[-1].endswith("input_size gives another")
 
 
 def test_a_call_that_raises_in_a_forward_that_goes_on() -> None:

@@ -162,7 +162,7 @@ def test_arguments_that_are_needed_are_named(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + "class Net(nn.Module):\n    def __init__(self, depth, width=4): ...\n")
     error = refused(f"{path}:Net")
     assert error.problem == "Net(depth, width=4): missing a required argument: 'depth'"
-    assert error.remedy == f"give its arguments in the word: {path}:Net(...)"
+    assert error.remedy == f'give its arguments in the word, in quotes for the shell: "{path}:Net(...)"'
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,10 @@ def _network(
     if isinstance(model, type):
         raise ModelError(f"{model.__name__} is a class, not a model", f"make one: {model.__name__}(...)")
     if not hasattr(model, "named_parameters"):
-        raise ModelError(f"{type(model).__name__} is not a model", "a model is a word, an nn.Module or a Network")
+        several = "; compare(*models) takes several" if isinstance(model, (list, tuple)) else ""
+        raise ModelError(
+            f"{type(model).__name__} is not a model", f"a model is a word, an nn.Module or a Network{several}"
+        )
     if set(options) - {*INPUT_OPTIONS, "cache"}:
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
     return network_of(model, type(model).__name__, inputs, steps=steps, batch=batch, backward=backward)

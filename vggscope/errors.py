@@ -255,11 +255,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     from difflib import get_close_matches
 
-    word = word.lower()
+    word = _DTYPES.get(word.lower(), word.lower())
     by_case = {name.lower(): name for name in known}
     longer = [name for name in by_case if len(word) > 1 and name.startswith(word)]
     names = longer or get_close_matches(word, by_case, n=1, cutoff=0.65)
     return f", did you mean {by_case[names[0]]}?" if names else ""
+
+
+_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
+"""Short names of dtypes that are common elsewhere."""
 
 
 def unknown(what: str, word: str, known: Iterable[str], argument: str = "") -> OptionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, get_args
 
@@ -21,7 +22,7 @@ from vggscope.cli.options import (
     words,
 )
 from vggscope.cli.output import check_format, emit, emit_lines
-from vggscope.errors import OptionError
+from vggscope.errors import CheckpointError, OptionError
 from vggscope.vgg.notation import is_notation
 
 
@@ -111,7 +112,13 @@ def diff(
     run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
     shown = {"training": training, "patch": patch, "list_all": list_all}
     given = {**run, **shown, "ignore": words(ignore), **build.keywords()}
-    result = api.diff(model, word, **given)
+    try:
+        result = api.diff(model, word, **given)
+    except CheckpointError as error:
+        if word is None or not (os.path.isfile(model) and os.path.isfile(word)):
+            raise
+        # Two files of weights that no network can be built from can still be compared by their tensors.
+        raise CheckpointError(error.problem, "--values compares two files tensor by tensor") from None
     if patch:
         emit_lines((result.patch or "").splitlines(keepends=True), output.output)
         return _exit_code(result.verdict, strict)

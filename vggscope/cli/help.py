@@ -122,6 +122,27 @@ def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
     return [line.rstrip(" ") for line in lines]
 
 
+_MEANT_COMMANDS = {
+    "help": "--help",
+    "version": "--version",
+    **dict.fromkeys(("show", "info", "params", "count"), "summary"),
+    **dict.fromkeys(("draw", "plot"), "diagram"),
+    **dict.fromkeys(("export", "generate"), "build"),
+    **dict.fromkeys(("check", "test"), "verify"),
+}
+"""Words that other tools use as commands, with the command or option that does this here."""
+
+_MEANT_OPTIONS = {
+    **dict.fromkeys(("--batch-size", "--batch_size", "--batchsize", "--bs"), "--batch"),
+    **dict.fromkeys(("--input-size", "--input_size", "--image-size", "--size", "--shape"), "--input"),
+    "--layer": "--at",
+    "--reference": "--ref",
+    "--precision": "--dtype",
+    "--file": "--output",
+}
+"""Options of other tools, with the option that is the same here."""
+
+
 def require_model(word: str, commands: Sequence[str]) -> None:
     """Raise OptionError unless a word that is no command is a model. It names the nearest command, or `explain`."""
     from vggscope.sources.resolve import is_model, kinds
@@ -132,7 +153,8 @@ def require_model(word: str, commands: Sequence[str]) -> None:
         raise OptionError(f"{word!r} is a topic, no command", f"for example vggscope explain {word}")
     if is_model(word):
         return
-    near = difflib.get_close_matches(word.lower(), commands, n=1)
+    meant_command = _MEANT_COMMANDS.get(word.lower())
+    near = [meant_command] if meant_command else difflib.get_close_matches(word.lower(), commands, n=1)
     if near:
         raise OptionError(f"unknown command {word!r}, did you mean {near[0]}?", "see vggscope --help")
     if meant(word) or several_models(word):
@@ -147,7 +169,9 @@ def usage_error(error: Any, command: str = "") -> tuple[str, str]:
     problem, remedy = " ".join(str(error.format_message()).split()), f"see {path} --help"
     option = getattr(error, "option_name", None)
     if "No such option" in problem and option:
-        near = difflib.get_close_matches(option, _options(ctx), n=1)
+        known = _options(ctx)
+        near = [name for name in known if name == _MEANT_OPTIONS.get(option)]
+        near = near or difflib.get_close_matches(option, known, n=1, cutoff=0.65)
         problem = f"no option {option}" + (f", did you mean {near[0]}?" if near else "")
         if path == "vggscope" and not near:
             remedy = "a command's options come after it: vggscope COMMAND MODEL --option"

@@ -60,7 +60,8 @@ def rf(
     layers = words(at or "")
     _check(layers, models, {"unit": unit, "image": image, "effective": effective, "weights": weights})
     if len(models) > 1 and (output.format or output.output is None or name_for(output.output, "rf") != PICTURE):
-        raise OptionError("a table shows the fields of one model", "several are drawn: -o growth.svg, .png or .pdf")
+        drawn = "several are drawn: -o growth.svg, .png or .pdf"
+        raise OptionError("a table shows the fields of one model", f"{drawn}; one layer of a model is --at conv5_3")
     place = _place(unit)
     given = {
         "of": of,

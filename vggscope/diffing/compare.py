@@ -29,8 +29,8 @@ from vggscope.diffing.locate import (
 from vggscope.diffing.result import EFFECTS, Diff, Difference, ParameterCounts, Row, RowLayer
 from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_layout_alone, with_failure
 from vggscope.diffing.verify import verified
-from vggscope.errors import ShapeError, option, printable
-from vggscope.graph import Network, Node
+from vggscope.errors import ShapeError, printable
+from vggscope.graph import Network, Node, failure_remedy
 from vggscope.ops.base import numel
 from vggscope.units import sample_text
 
@@ -52,7 +52,7 @@ def compare(
     if reference.failure is not None and ours.failure is None:
         shape = sample_text(reference.input_shape, reference.inputs[0].batch_axis)
         problem = f"{reference.name} does not run on {shape}: {reference.failure}"
-        raise ShapeError(problem, f"{option('input_size')} gives both another size")
+        raise ShapeError(problem, failure_remedy(reference.failure))
     aligned = align_networks(ours, reference)
     located = with_folded_norms(locate_differences(aligned), aligned)
     causes = group_by_root_cause(without_ignored(located, ignore, aligned), aligned)

@@ -340,7 +340,7 @@ TOOLS = (
             "dtype": _one_of(Dtype, "Convert to this dtype; the model's own if left out."),
             "count": _one_of(Count, "macs (the default), or all for bias, activations, pooling and the rest too."),
             **BUILD,
-            "format": FORMAT,
+            "format": DRAWN,
         },
         ("model",),
         partial(_answer_result, _called(api.summary, "model")),

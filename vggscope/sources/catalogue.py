@@ -38,7 +38,9 @@ PACKAGES = (
     "jinja2",
     "safetensors",
     "onnx",
+    "onnxruntime",
     "h5py",
+    "mcp",
 )
 """Packages that commands import only where they need them."""
 

@@ -105,7 +105,8 @@ def parse(word: str) -> ModelCall:
     call = _CALL.fullmatch(called.strip())
     if call is None:
         raise ModelError(
-            f"{called!r} is not the name of a class or a function", "write path/file.py:Net(num_classes=10)"
+            f"{called!r} is not the name of a class or a function",
+            'write "path/file.py:Net(num_classes=10)", in quotes for the shell',
         )
     args, kwargs = _arguments(call["arguments"] or "()")
     return ModelCall(where, call["name"], args, kwargs)
@@ -265,7 +266,7 @@ def _check_arguments(
         instead = f", or name what makes it: {', '.join(others)}" if others else ""
         raise ModelError(
             f"{call.name}{signature}: {error}",
-            f"give its arguments in the word: {call.where}:{call.name}(...){instead}",
+            f'give its arguments in the word, in quotes for the shell: "{call.where}:{call.name}(...)"{instead}',
         ) from None
 
 

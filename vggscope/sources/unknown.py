@@ -68,6 +68,8 @@ def _in_a_file(word: str) -> str:
 def _in_a_library(word: str) -> str:
     """The suffix that names a library's model whose name stands in the word (`models.resnet50()`), or is near it."""
     names = re.findall(r"[a-z]\w+", word.lower(), re.ASCII)
+    # People write resnet-50 and mobilenet-v2 for resnet50 and mobilenet_v2.
+    names = [*(re.sub(r"[-\s]+", joint, word.lower().strip()) for joint in ("", "_")), *names]
     for library in LIBRARIES:
         known = dict.fromkeys(names_in(library))
         for name in names:

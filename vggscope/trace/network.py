@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -198,9 +199,11 @@ def _first_that_fits(
     note = ""
     batch_mixed: Run | None = None
     tried: list[str] = []
+    errors: set[str] = set()
     for inputs in candidates(module, readers):
         result = _run(module, name, inputs, rebuild, samples)
         tried.append(inputs.text)
+        errors.add(_without_input_shape(result.network.failure or str(result.error)))
         found = _other_readers(module, result, readers, is_first=len(tried) == 1)
         other = _first_that_fits(module, name, rebuild, samples, found) if found is not None else None
         if other is not None and (other.error is None or _is_by_layer(result, found, readers)):
@@ -219,12 +222,32 @@ def _first_that_fits(
     if batch_mixed is not None:
         return batch_mixed
     assert best is not None
-    return _noted(best, _none_fits(module, tried) if len(tried) > 1 else note)
+    if len(tried) == 1:
+        return _noted(best, note)
+    is_same = len(errors) == 1
+    return _noted(_without_other_size(best) if is_same else best, _none_fits(module, tried, is_same=is_same))
 
 
-def _none_fits(module: nn.Module, tried: list[str]) -> str:
-    """Return the sizes that were tried, and what to give instead."""
+def _without_input_shape(failure: str) -> str:
+    """Return a failure without the shape of the layer's input, to compare it with that at another input size."""
+    return re.sub(r": \d+(x\d+)*(?= \(|$)", "", failure)
+
+
+def _without_other_size(run: Run) -> Run:
+    """Return the run with a remedy that advises no other input size."""
+    failure = run.network.failure
+    if not isinstance(failure, Failure):
+        return run
+    advice = failure.advice.removesuffix(f", or {option('input_size')} gives another size")
+    failure = Failure(failure, failure.kind, advice, hides_rest=failure.hides_rest)
+    return replace(run, network=replace(run.network, failure=failure))
+
+
+def _none_fits(module: nn.Module, tried: list[str], *, is_same: bool) -> str:
+    """Return the sizes that were tried, and what to give instead. `is_same`: each size fails with the same error."""
     sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
+    if is_same:
+        return f"it fails in the same way at every input size that was tried ({sizes}); change the layer"
     remedy = _each_argument(module) or f"{option('input_size')} gives another"
     return f"no input size that was tried fits ({sizes}); {remedy}"
 

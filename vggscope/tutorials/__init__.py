@@ -115,8 +115,23 @@ def contents() -> Tutorial:
     return tutorial("contents", "what there is to explain", None, topics, text(f"Any layer of any model: {layers}"))
 
 
+_MEANT_TOPICS = {
+    **dict.fromkeys(("convolution", "kernel", "stride"), "conv"),
+    **dict.fromkeys(("pooling", "maxpool", "maxpooling", "max-pooling", "avgpool"), "pool"),
+    **dict.fromkeys(("receptive-field", "receptive field", "field", "rf"), "depth"),
+    **dict.fromkeys(("normalization", "normalisation", "norm", "bn"), "batchnorm"),
+    **dict.fromkeys(("autograd", "gradient", "gradients", "backprop"), "backward"),
+    **dict.fromkeys(("activation", "nonlinearity"), "relu"),
+    **dict.fromkeys(("fc", "fully-connected"), "linear"),
+    **dict.fromkeys(("weights", "params"), "parameters"),
+    "macs": "flops",
+}
+"""Other words for what a topic shows."""
+
+
 def _unknown_topic(word: str) -> OptionError:
-    near = difflib.get_close_matches(word.lower(), TOPICS, n=1)
+    meant = _MEANT_TOPICS.get(word.lower())
+    near = [meant] if meant else difflib.get_close_matches(word.lower(), TOPICS, n=1)
     hint = f", did you mean {near[0]}?" if near else ""
     return OptionError(
         f"unknown topic {printable(word)!r}{hint}",
@@ -126,6 +141,8 @@ def _unknown_topic(word: str) -> OptionError:
 
 def _missing_layer(word: Model, load: Callable[[Model], Network]) -> OptionError:
     """The error for a single word that is not a topic: a model without a layer, or an unknown word."""
+    if isinstance(word, str) and (word.lower() in _MEANT_TOPICS or word.lower() in TOPICS):
+        return _unknown_topic(word)  # Some, as maxpool, are also models of one layer.
     try:
         network = load(word)
     except ModelError:

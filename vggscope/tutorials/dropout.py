@@ -53,7 +53,7 @@ def explain() -> Tutorial:
                 "parameters": "none",
                 "backward": "the gradient gets the same mask; a GPU saves it as one byte per value",
                 "mode": "model.eval() switches it off; F.dropout needs training=self.training, or it stays on",
-                "in the paper": "after the first two fully connected layers, p = 0.5: dropout6 and dropout7",
+                "in the paper": "after the first two fully connected layers, p = 0.5: drop6 and drop7",
             }
         ),
         code(SOURCE, (data.training, data.evaluation)),

@@ -73,7 +73,8 @@ def explain() -> Tutorial:
         facts(
             {
                 "fan_in": f"the inputs of one output: 3 x 3 x 3 = {first.fan_in} for {first.label}",
-                "He": "std sqrt(2/fan_in) makes each factor 1: torch's kaiming_normal_ with nonlinearity='relu'",
+                "He": "std sqrt(2/fan_in) makes each factor 1, the first 2: torch's kaiming_normal_ with"
+                " nonlinearity='relu'",
                 f"std {STD}": f"the factors multiply to {product:.1e}: the signal all but vanishes. Only {widest.label}"
                 f", with {widest.fan_in:,} inputs, has a factor above 1",
                 "in the paper": "A is trained first from N(0, 0.01), and gives its first four convolutions and its FC"
