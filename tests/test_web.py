@@ -353,7 +353,7 @@ def test_a_link_shows_the_same(context: BrowserContext, address: str, page: Page
 def test_tables_and_pictures_are_saved(page: Page, tmp_path: Path) -> None:
     page.fill("#model", "B")
     shown(page, "B (VGG-13)")
-    for form, start in (("csv", b"name,label"), ("diagram svg", b"<svg"), ("diagram png", b"\x89PNG")):
+    for form, start in (("csv", b"name,label"), ("picture svg", b"<svg"), ("picture png", b"\x89PNG")):
         page.select_option("#controls select[aria-label=Format]", form)
         with page.expect_download() as download:
             page.click("#controls button")

@@ -190,20 +190,21 @@ function control(name) {
 function saving(view) {
   if (!view.saves || !offered.formats) return [];
   const select = element("select", { "aria-label": "Format" }, ...Object.keys(offered.formats).map((form) => element("option", {}, form)));
-  const pictures = state.view === "overview" ? [...offered.pictures, "png"] : [];
-  select.append(...pictures.map((form) => element("option", { value: `diagram ${form}` }, `diagram, ${form}`)));
+  const pictures = view.saves in offered.pictures ? [...offered.pictures[view.saves], "png"] : [];
+  select.append(...pictures.map((form) => element("option", { value: `picture ${form}` }, `picture, ${form}`)));
   const button = element("button", { type: "button" }, "Save");
   button.addEventListener("click", () => save(view.saves, select.value));
   return [element("span", { class: "saving" }, select, button)];
 }
 
 async function save(what, form) {
-  const picture = form.startsWith("diagram ") ? form.slice(8) : "";
-  const asked = { what: picture ? "diagram" : what, form: picture === "png" ? "svg" : picture || form };
+  const picture = form.startsWith("picture ") ? form.slice(8) : "";
+  const asked = { what, form: picture === "png" ? "svg" : picture || form };
   const { answer, replaced } = await ask({ view: "save", models: models(), chosen: { ...wanted(), ...asked } });
   if (replaced) return;
   if (answer.problem) return showProblem(answer);
-  const name = `${(state.model || "model").replace(/[^\w.-]+/g, "-").slice(0, 60)}`;
+  const about = what === "lesson" ? wanted().topic ?? "conv" : `${state.model || "model"} ${what === "overview" ? "" : what}`;
+  const name = about.trim().replace(/[^\w.-]+/g, "-").slice(0, 60);
   if (picture === "png") download(`${name}.png`, await asPixels(answer.text));
   else download(name + answer.suffix, new Blob([answer.text], { type: "application/octet-stream" }));
 }

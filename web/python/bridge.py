@@ -21,7 +21,7 @@ from vggscope.errors import MissingTool, OptionError, VggscopeError, naming_opti
 from vggscope.graph import Network
 from vggscope.inputs import parse_input
 from vggscope.render.formats import FORMATS, fragment, write
-from vggscope.result import Result
+from vggscope.result import Drawn, Result
 from vggscope.sources import stand_ins
 from vggscope.sources.cache import LIBRARIES
 from vggscope.tutorials import TOPICS
@@ -52,10 +52,12 @@ STEP_OPTIONS: Mapping[str, Callable[[str], Any]] = {
 
 REFERENCE: Mapping[str, Callable[[str], Any]] = {"ref": str}
 
-PICTURE_OPTIONS: Mapping[str, Callable[[str], Any]] = {"style": str, "theme": str}
+THEME: Mapping[str, Callable[[str], Any]] = {"theme": str}
 
-PICTURES = ("svg", "dot", "tex")
-"""The forms of a diagram that need no other package. The page makes a PNG of the SVG itself."""
+PICTURE_OPTIONS: Mapping[str, Callable[[str], Any]] = {"style": str, **THEME}
+
+SAVED_PICTURES = {"overview": ("svg", "dot", "tex"), "diff": ("svg", "dot", "tex"), "lesson": ("svg", "dot", "tex")}
+"""The forms of each view's picture that need no other package. The page makes a PNG of the SVG itself."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _start(request: Request) -> Answer:
         "optimizer": get_args(choices.Optimizer),
         "dtype": get_args(choices.StepDtype),
         "formats": {form.name: form.suffix for form in FORMATS},
-        "pictures": PICTURES,
+        "pictures": SAVED_PICTURES,
     }
 
 
@@ -140,13 +142,9 @@ def _overview(request: Request) -> Answer:
     return {
         "title": visible(network.title or network.name),
         "html": fragment(vggscope.summary(network)),
-        "svg": _svg(request, network),
+        "svg": _svg(DRAWINGS["overview"](request)),
         "notation": _notation(request.model),
     }
-
-
-def _svg(request: Request, network: Network) -> str:
-    return vggscope.diagram(network, **request.options(PICTURE_OPTIONS)).render("svg").decode()
 
 
 def _notation(word: str) -> str | None:
@@ -163,26 +161,28 @@ def _explore(request: Request) -> Answer:
     return {"page": vggscope.report(*request.models, **request.options(MODEL_OPTIONS)).html}
 
 
-def _diff(request: Request) -> Answer:
-    diff = RESULTS["diff"](request)
-    theme = {"theme": request.chosen["theme"]} if "theme" in request.chosen else {}
-    shown = {"html": fragment(diff)}
-    with suppress(OptionError):  # a network that is like no VGG has nothing to be drawn beside
-        shown["svg"] = diff.picture(**theme).render("svg").decode()
+def _table(view: str) -> Callable[[Request], Answer]:
+    """A view that shows a result, and its picture if it has one."""
+
+    def shown(request: Request) -> Answer:
+        answer = {"html": fragment(RESULTS[view](request))}
+        with suppress(OptionError):  # such as a network that is like no VGG: there is nothing to be drawn beside it
+            if view in DRAWINGS:
+                answer["svg"] = _svg(DRAWINGS[view](request))
+        return answer
+
     return shown
 
 
-def _table(view: str) -> Callable[[Request], Answer]:
-    """A view that shows a result and nothing else."""
-    return lambda request: {"html": fragment(RESULTS[view](request))}
+def _svg(drawn: Drawn) -> str:
+    return drawn.render("svg").decode()
 
 
 def _save(request: Request) -> Answer:
-    """What `-o` writes: the result of the view `what` in the format `form`."""
+    """What `-o` writes: the result of the view `what`, or its picture, in the format `form`."""
     what, form = request.chosen["what"], request.chosen["form"]
-    if what == "diagram":
-        diagram = vggscope.diagram(request.network(), **request.options(PICTURE_OPTIONS))
-        return {"text": diagram.render(form).decode(), "suffix": f".{form}"}
+    if form in SAVED_PICTURES.get(what, ()):
+        return {"text": DRAWINGS[what](request).render(form).decode(), "suffix": f".{form}"}
     suffix = next(known.suffix for known in FORMATS if known.name == form)
     return {"text": write(RESULTS[what](request), form), "suffix": suffix}
 
@@ -198,13 +198,20 @@ RESULTS: Mapping[str, Callable[[Request], Result]] = {
 }
 """The result that each view shows."""
 
+DRAWINGS: Mapping[str, Callable[[Request], Drawn]] = {
+    "overview": lambda request: vggscope.diagram(request.network(), **request.options(PICTURE_OPTIONS)),
+    "diff": lambda request: RESULTS["diff"](request).picture(**request.options(THEME)),
+    "lesson": lambda request: RESULTS["lesson"](request).picture(**request.options(THEME)),
+}
+"""The picture of each view that has one without matplotlib."""
+
 VIEWS: Mapping[str, Callable[[Request], Answer]] = {
     "start": _start,
     "overview": _overview,
     "fields": _table("fields"),
     "memory": _table("memory"),
     "explore": _explore,
-    "diff": _diff,
+    "diff": _table("diff"),
     "compare": _table("compare"),
     "inspect": _table("inspect"),
     "lesson": _table("lesson"),

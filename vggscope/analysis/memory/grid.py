@@ -62,6 +62,15 @@ class Grid(Tabular):
     def _columns(self) -> dict[str, list[Any]]:
         return {name: plain_value(values) for name, values in self.columns().items()}
 
+    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
+        """The points as plain dicts, with the fields of `compare --grid --format jsonl`.
+
+        >>> import vggscope
+        >>> vggscope.grid("A", batches=[1, 64]).to_dict()["points"][1]["peak_bytes"]
+        4749085928
+        """
+        return {"points": [dict(zip(Estimate._fields, map(plain_value, point))) for point in self]}
+
     def columns(self) -> dict[str, list[Any]]:
         """The points as a list for each field of Estimate: pandas, polars and pyarrow make a table of it.
 
