@@ -370,6 +370,22 @@ def test_a_phone_shows_it_without_a_horizontal_scroll(browser: Browser, address:
     context.close()
 
 
+AXE = SITE.parent / "node_modules/axe-core/axe.min.js"
+
+FINDINGS = (
+    """async () => (await axe.run()).violations.map((found) => `${found.id}: ${found.nodes[0].html.slice(0, 200)}`)"""
+)
+
+
+@pytest.mark.parametrize("view", ["overview", "memory", "explore", "diff", "lesson"])
+def test_axe_finds_nothing(page: Page, view: str) -> None:
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.click(f"#tab-{view}")
+    page.wait_for_selector("#shown iframe" if view == "explore" else "#shown .table", timeout=START)
+    assert page.evaluate(FINDINGS) == []
+    page.click("#tab-overview")
+
+
 def test_after_one_visit_it_works_offline_and_starts_from_a_snapshot(context: BrowserContext, page: Page) -> None:
     page.wait_for_function("() => document.documentElement.dataset.snapshot", timeout=2 * START)
     assert page.evaluate("document.documentElement.dataset.snapshot") == "stored"
