@@ -124,7 +124,7 @@ WORDS = [
     (("diagram", "E", "--annotate", "shape,"), {"shape,rule"}, set()),
     (("diagram", "E", "-o", "vgg"), {"vgg.svg", "vgg.png", "vgg.pdf", "vgg.dot", "vgg.tex"}, {"vgg.json"}),
     (("diagram", "E", "-o", "vgg.s"), {"vgg.svg"}, {"vgg.png"}),
-    (("summary", "D", "-o", "weights/x"), {"weights/x.json", "weights/x.csv"}, {"weights/x.svg"}),
+    (("summary", "D", "-o", "weights/x"), {"weights/x.json", "weights/x.csv", "weights/x.svg"}, {"weights/x.dot"}),
     (("memory", "D", "-o", "x"), {"x.json", "x.svg"}, set()),
     (("compare", "D", "-o", "x"), {"x.json", "x.svg"}, set()),
     (("report", "D", "-o", "x"), {"x.html"}, {"x.json"}),
