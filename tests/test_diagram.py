@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from vggscope.drawing import FORMATS, THEMES, Diagram, diagram
+from vggscope.drawing.engine import along, lay_out
 from vggscope.drawing.look import FACTS
 from vggscope.drawing.picture import Line, Part, Polygon, Rectangle, Text
 from vggscope.drawing.theme import KINDS, READABLE, contrast
@@ -361,6 +362,36 @@ def test_graphviz_takes_the_dot(style: str) -> None:
     source = diagram(column("E"), style).source
     run = subprocess.run(["dot", "-Tplain"], input=source.encode(), capture_output=True, check=True)
     assert run.stdout.startswith(b"graph ")
+
+
+def test_dot_has_the_title_and_the_caption() -> None:
+    """And escapes them; `none` leaves one out."""
+    source = diagram(column("A"), title='<b>&"', caption="in my words").source
+    assert "<b>&lt;b&gt;&amp;&quot;</b>" in source
+    assert ">in my words<" in source
+    assert "labelloc" not in diagram(column("A"), title="none", caption="none").source
+
+
+def test_a_class_of_a_file_is_drawn_under_its_own_name() -> None:
+    node = module_node("x", ReLU(), "input")
+    for name, title in (
+        ("/a b/net.py:Net(depth=2)", "Net(depth=2)"),
+        (r"C:\runs\vgg.pth", "vgg.pth"),
+        ("a:b/c", "a:b/c"),
+    ):
+        drawn = diagram(Network(name, one_input((1, 3, 8, 8)), (node,)))
+        assert drawn.picture.title == svg_texts(drawn)[0] == title
+
+
+def test_an_arrow_to_a_box_in_a_frame_stays_in_the_frame() -> None:
+    sizes = {"above": (40.0, 10.0), "first": (90.0, 30.0), "second": (90.0, 30.0), "sum": (90.0, 30.0)}
+    edges = [*pairwise(sizes), ("above", "sum")]
+    layout = lay_out(sizes, edges, {"all": ["first", "second", "sum"], "two": ["second", "sum"]}, "bundled")
+    for frame in layout.clusters.values():
+        x = [x for x, y in along(layout.curves["above", "sum"]) if frame.y <= y <= frame.bottom]
+        assert len(x) > 4
+        assert frame.x + 3 < min(x) <= max(x) < frame.right - 3
+    assert layout.clusters["two"].right < layout.clusters["all"].right
 
 
 def test_a_card_is_a_table_in_dot() -> None:

@@ -11,7 +11,8 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vggscope.drawing.picture import Frame, Point
@@ -23,6 +24,9 @@ ENGINES = ("bundled", "system")
 
 CLUSTER_MARGIN = 8.0
 """The space between a cluster's frame and its boxes, in points."""
+
+ARROW_MARGIN = 4.0
+"""The space between a cluster's frame and an arrow in it, in points."""
 
 _TITLE_SPACE = '<<table border="0" cellborder="0" fixedsize="true" width="20" height="10"><tr><td></td></tr></table>>'
 """An empty label: the space for a cluster's title."""
@@ -55,7 +59,44 @@ def lay_out(
     names = {name: f"n{index}" for index, name in enumerate(sizes)}
     source = _source(sizes, edges, clusters, names)
     graph, version = _ENGINES[engine](source)
-    return _read(json.loads(graph), {short: name for name, short in names.items()}, list(clusters), version)
+    layout = _read(json.loads(graph), {short: name for name, short in names.items()}, list(clusters), version)
+    frames = dict(layout.clusters)
+    for key in reversed(frames):
+        frames[key] = _with_arrows(key, clusters, replace(layout, clusters=frames))
+    return replace(layout, clusters=frames)
+
+
+def _with_arrows(key: str, clusters: Mapping[str, Sequence[str]], layout: Layout) -> Frame:
+    """A cluster's frame, as wide as the arrows to its boxes and the clusters in it, where nothing else is beside it:
+    Graphviz lets an arrow from above, such as a shortcut, bend out of the frame.
+    """
+    frame, members = layout.clusters[key], set(clusters[key])
+    within = [layout.clusters[other] for other in clusters if members > set(clusters[other])]
+    edges = [edge for box in within for edge in (box.x - ARROW_MARGIN, box.right + ARROW_MARGIN)]
+    for (_, target), curve in layout.curves.items():
+        if target in members:
+            inside = [x for x, y in along(curve) if frame.y <= y <= frame.bottom]
+            edges += [x + side for x in inside for side in (-ARROW_MARGIN, ARROW_MARGIN)]
+    left = min([frame.x, *(max(x, -ARROW_MARGIN) for x in edges)])
+    right = max([frame.right, *(min(x, layout.width + ARROW_MARGIN) for x in edges)])
+    wider = Frame(left, frame.y, right - left, frame.height)
+    beside = [box for name, box in layout.boxes.items() if name not in members]
+    beside += [other for name, other in layout.clusters.items() if members.isdisjoint(clusters[name])]
+    return frame if any(_overlap(wider, box) for box in beside) else wider
+
+
+def along(curve: Sequence[Point]) -> Iterator[Point]:
+    """Points on a curve of cubic Bézier pieces: eight on each."""
+    for start in range(0, len(curve) - 3, 3):
+        for step in range(9):
+            t = step / 8
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
+            points = curve[start : start + 4]
+            yield sum(w * x for w, (x, _) in zip(weights, points)), sum(w * y for w, (_, y) in zip(weights, points))
+
+
+def _overlap(one: Frame, other: Frame) -> bool:
+    return one.x < other.right and other.x < one.right and one.y < other.bottom and other.y < one.bottom
 
 
 def check(engine: str) -> None:

@@ -163,7 +163,7 @@ class Link:
 class Picture:
     """A page of `width` by `height` points. `frame` is drawn under everything else: captions, legends, the outlines of
     groups. `labels` lie over the links. `engine` is the name and version of Graphviz, if it was used. `font` is the one
-    in which its texts were measured; a writer measures in it again.
+    in which its texts were measured; a writer measures in it again. `heading` are the title and the caption as drawn.
     """
 
     title: str
@@ -177,6 +177,7 @@ class Picture:
     labels: tuple[Shape, ...] = ()
     engine: str = ""
     font: Font = HELVETICA
+    heading: tuple[Text, ...] = ()
 
     def shapes(self) -> Iterator[Shape]:
         """Every shape, from the bottom up."""

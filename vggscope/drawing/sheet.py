@@ -60,6 +60,7 @@ def page(
         labels=labels,
         engine=engine,
         font=current_font(),
+        heading=head,
     )
     return cropped(picture) if framing.crop else moved_up(picture, _free(framing))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,6 +17,20 @@ from vggscope.record import record
 from vggscope.units import at_least, count_text, short_count
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.notation import parse
+
+
+_CLASS = re.compile(r".*\.(?:py|ipynb):(?P<name>.+)", re.DOTALL)
+_FILE = re.compile(r"(?:[A-Za-z]:)?[^:]*[/\\](?P<name>[^/\\:]+\.[A-Za-z]\w*)")
+
+
+def without_place(name: str) -> str:
+    """A network's name without the folders and the file in which it lies: what is said of it in print.
+
+    >>> without_place("models/unet.py:UNet(base=8)"), without_place("runs/vgg16.pth"), without_place("conv3-8/s2")
+    ('UNet(base=8)', 'vgg16.pth', 'conv3-8/s2')
+    """
+    found = _CLASS.fullmatch(name) or _FILE.fullmatch(name)
+    return found["name"] if found else name
 
 
 def with_printed_softmax(network: Network) -> Network:
@@ -48,8 +63,8 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """The network's heading: `D (VGG-16)`, or its name."""
-        return self.network.title or self.network.name
+        """The network's heading: `D (VGG-16)`, or its name, that of a file's class or of a file without its path."""
+        return self.network.title or without_place(self.network.name)
 
     @property
     def caption(self) -> str:

@@ -6,15 +6,18 @@ A card is an HTML-like table in the colours of its layers. Cards in several rows
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 
 from vggscope.drawing.fonts import plain
-from vggscope.drawing.picture import Cell, Link, Part, Picture, Rectangle
+from vggscope.drawing.picture import Cell, Link, Part, Picture, Rectangle, Text
 from vggscope.drawing.theme import Theme
 
 LONGEST = 16_000
 """The most characters within one pair of quotes."""
+
+SPACE = " " * 12
+"""The label of a link to a card with lines beside its rows, which Graphviz would draw over the card on the left."""
 
 PIECE = 1_000
 """The characters of a text that are escaped together; each becomes at most five."""
@@ -25,6 +28,7 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
     font = quoted(",".join(picture.font.families[:2]))
     words = f"fontname={font} fontcolor="
     rows = _rows(picture.parts)
+    cards = {part.name: SPACE if part.reads else "" for part in picture.parts if part.cells}
     # A row is a rank of a graph that runs from top to bottom.
     rankdir = "TB" if rows else direction
     lines = [
@@ -34,8 +38,9 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
         f"  edge [fontsize=8 {words}{quoted(theme.muted)} color={quoted(theme.arrow)} arrowsize=0.6]",
         *_nodes(picture.parts, 0, theme),
         *_ranks(rows),
-        *(f"  {_edge(link, rows)}" for link in picture.links if link.source),
+        *(f"  {_edge(link, rows, cards)}" for link in picture.links if link.source),
         *(f"  {_edge_within(part, *pair)}" for part in picture.parts for pair in part.reads),
+        *_heading(picture.heading),
         "}",
         "",
     ]
@@ -51,7 +56,8 @@ def _nodes(parts: Sequence[Part], depth: int, theme: Theme) -> Iterator[str]:
             continue
         name = quoted("cluster " + "/".join(cluster))
         yield f"{indent}subgraph {name} {{"
-        yield f"{indent}  label={quoted(cluster[-1])} color={quoted(theme.border)} style=rounded"
+        looks = "style=rounded labeljust=l fontsize=10"
+        yield f"{indent}  label={quoted(cluster[-1])} color={quoted(theme.border)} {looks}"
         yield from _nodes(list(run), depth + 1, theme)
         yield f"{indent}}}"
 
@@ -103,10 +109,23 @@ def _ranks(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"  {quoted(before[0])} -> {quoted(row[0])} [style=invis weight=100]"
 
 
-def _edge(link: Link, rows: Sequence[Sequence[str]]) -> str:
-    # The link from the end of a row to the next one does not move the cards.
+def _heading(texts: Sequence[Text]) -> Iterator[str]:
+    """The title and the caption above the graph, set after all clusters, which would inherit them."""
+    if texts:
+        size = '<font point-size="{:g}">{}</font><br align="left"/>'.format
+        lines = (size(text.size, f"<b>{_shown(text)}</b>" if text.bold else _shown(text)) for text in texts)
+        yield f"  label=<{''.join(lines)}<br/>> labelloc=t labeljust=l"
+
+
+def _shown(text: Text) -> str:
+    return html.escape(plain(text.text))
+
+
+def _edge(link: Link, rows: Sequence[Sequence[str]], cards: Mapping[str, str]) -> str:
+    # A card says what leaves it. The link from the end of a row to the next one does not move the cards.
     starts_row = any(link.target == row[0] for row in rows[1:])
-    attributes = [f"label={quoted(link.label)}"] if link.label else []
+    label = cards.get(link.target, link.label)
+    attributes = [f"label={quoted(label)}"] if label else []
     attributes += ["weight=0"] if starts_row else []
     listed = f" [{' '.join(attributes)}]" if attributes else ""
     return f"{quoted(link.source)} -> {quoted(link.target)}{listed}"
