@@ -383,6 +383,12 @@ def test_a_class_of_a_file_is_drawn_under_its_own_name() -> None:
         assert drawn.picture.title == svg_texts(drawn)[0] == title
 
 
+def test_a_thin_volume_has_its_thickness_in_the_scale() -> None:
+    drawn = diagram(Network("n", one_input((1, 3, 32, 32)), (module_node("x", ReLU(), "input"),)), "volumes")
+    (scale,) = (text for text in svg_texts(drawn) if text.startswith("Scale"))
+    assert re.search(r"3 channels are 0\.\d+ pt of thickness", scale)
+
+
 def test_an_arrow_to_a_box_in_a_frame_stays_in_the_frame() -> None:
     sizes = {"above": (40.0, 10.0), "first": (90.0, 30.0), "second": (90.0, 30.0), "sum": (90.0, 30.0)}
     edges = [*pairwise(sizes), ("above", "sum")]

@@ -18,7 +18,6 @@ from vggscope.units import at_least, count_text, short_count
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.notation import parse
 
-
 _CLASS = re.compile(r".*\.(?:py|ipynb):(?P<name>.+)", re.DOTALL)
 _FILE = re.compile(r"(?:[A-Za-z]:)?[^:]*[/\\](?P<name>[^/\\:]+\.[A-Za-z]\w*)")
 

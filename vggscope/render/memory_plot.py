@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
+from vggscope.drawing.subject import without_place
 from vggscope.drawing.theme import BODY, SMALL, Theme
 from vggscope.drawing.themes import theme_named
 from vggscope.render.matplotlib_figure import HUES, Plot, annotate, literal, name_ticks, plain_axes
@@ -49,7 +50,7 @@ def plot(report: MemoryReport, theme: str = "light") -> Plot:
 def _title(report: MemoryReport) -> str:
     optimizer = f", {report.optimizer}" if report.optimizer else ""
     shape = f"{count_text(report.batch)} x {inputs_text(report)}"
-    return f"{report.model}: {report.mode} on {shape}, {report.dtype}{optimizer}"
+    return f"{without_place(report.model)}: {report.mode} on {shape}, {report.dtype}{optimizer}"
 
 
 def _draw(axes: Axes, report: MemoryReport, theme: Theme) -> None:

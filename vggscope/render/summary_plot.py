@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.summary import LayerSummary, Summary
+from vggscope.drawing.fonts import fitted, text_width
+from vggscope.drawing.subject import without_place
 from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme
 from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 PANEL, HEAD, FOOT = 1.35, 0.5, 0.9
 """In inches: the height of a panel, and the space above and below all of them."""
+
+LABEL = 0.35
+"""The height of the label below the names of layers, in inches."""
+
+LONGEST_TICK, WIDER = 180.0, 1.2
+"""The most points of a name, and how much wider than Helvetica's matplotlib's letters are."""
 
 NARROWEST, WIDEST, BAR = 7.0, 14.0, 0.17
 """In inches: the least and the largest width of the page, and the width of a layer between them."""
@@ -60,17 +68,21 @@ def plot(report: Summary, theme: str = "light") -> Plot:
     if not report.layers:
         raise OptionError(f"{report.model} has no layers to plot", "name another model")
 
+    names = [fitted(layer.label or layer.name, SMALL, LONGEST_TICK) for layer in report.layers]
+
     def paint(figure: Figure, theme: Theme) -> None:
-        title = literal(f"{report.title or report.model}, input {inputs_text(report)}, {report.dtype}")
+        title = literal(f"{report.title or without_place(report.model)}, input {inputs_text(report)}, {report.dtype}")
         figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE, fontweight="bold", color=theme.ink)
         every = figure.subplots(len(PANELS), 1, sharex=True)
         for panel, axes in zip(PANELS, every):
             _draw_panel(axes, panel, report, theme)
-        name_ticks(every[-1], [layer.label or layer.name for layer in report.layers], 0)
+        name_ticks(every[-1], names, 0)
         every[-1].set_xlabel("layers in the order in which they run", color=theme.ink, fontsize=BODY)
 
     width = min(max(BAR * len(report.layers) + 1.2, NARROWEST), WIDEST)
-    size = (width, HEAD + FOOT + PANEL * len(PANELS))
+    # Names that need more than a foot for all make the page taller, not its panels flatter.
+    below = max(text_width(name, SMALL) for name in names) * WIDER / 72
+    size = (width, HEAD + max(FOOT, below + LABEL) + PANEL * len(PANELS))
     return Plot(paint, f"{report.model} by layer", size, theme_named(theme))
 
 

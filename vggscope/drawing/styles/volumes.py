@@ -353,12 +353,17 @@ def _notes(maps: Sequence[FeatureMap], scale: _Scale, has_arcs: bool) -> tuple[s
     parts = []
     if solid:
         side, channels = max(max(sides[1:]) for sides in solid), max(sides[0] for sides in solid)
-        parts += [f"{side:,} px of a side are {side * scale.side:.0f} pt"]
-        parts += [f"{channels:,} channels are {channels * scale.channel:.0f} pt of thickness"]
+        parts += [f"{side:,} px of a side are {_points(side * scale.side)} pt"]
+        parts += [f"{channels:,} channels are {_points(channels * scale.channel)} pt of thickness"]
     if units := max((shown.sides[0] for shown in maps if shown.is_vector), default=0):
-        parts += [f"{units:,} units are {units * scale.unit:.0f} pt of height"]
+        parts += [f"{units:,} units are {_points(units * scale.unit)} pt of height"]
     smallest = [min(sides[1:]) * scale.side for sides in solid]
     smallest += [shown.sides[0] * scale.unit for shown in maps if shown.is_vector]
     least = f" No side is drawn with less than {LEAST_SIDE:g} pt." if min(smallest) < LEAST_SIDE else ""
     arrows = ("Arrows skip layers: a map that is added, or read again, later.",) if has_arcs else ()
     return (f"Scale: {', '.join(parts)}.{least}", *arrows)
+
+
+def _points(length: float) -> str:
+    """A length in points: whole ones, and two digits of less than ten."""
+    return f"{length:.2g}" if length < 10 else f"{length:.0f}"

@@ -63,13 +63,16 @@ def _nodes(parts: Sequence[Part], depth: int, theme: Theme) -> Iterator[str]:
 
 
 def _rows(parts: Sequence[Part]) -> list[list[str]]:
-    """The names of the cards of a picture that has several rows of them; none for any other picture."""
+    """The names of the cards in each row of a picture, if it has several rows, or lines on the left of a card, which
+    Graphviz would draw over what is before it in a graph that runs from left to right; none for any other picture.
+    """
     rows: dict[float, list[str]] = {}
     for part in parts:
         box = next((shape for shape in part.shapes if isinstance(shape, Rectangle)), None)
         if box is not None and part.cells:
             rows.setdefault(round(box.y, 2), []).append(part.name)
-    return [*rows.values()] if len(rows) > 1 and max(map(len, rows.values())) > 1 else []
+    several = len(rows) > 1 and max(map(len, rows.values())) > 1
+    return [*rows.values()] if several or any(part.reads for part in parts) else []
 
 
 def _node(part: Part, theme: Theme) -> str:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.picture import Picture, Rectangle, Shape, Text, arrow
 from vggscope.drawing.sheet import MARGIN, TOP, page
+from vggscope.drawing.subject import without_place
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.tutorials.dropout import Dropped
 from vggscope.tutorials.layer import LayerTutorial
@@ -181,7 +182,8 @@ def _word(word: str, x: float, y: float, width: float, theme: Theme) -> Iterator
 def draw_layer(title: str, data: LayerTutorial, theme: Theme) -> Picture:
     """The layer between those before and after it, and its figures."""
     layer = data.layer
-    before = [(n.label or n.name, f"{n.op}, {shape_text(n.shape)}") for n in data.before[:3]]
+    # An input of the network has no op.
+    before = [(n.label or n.name, f"{n.op}, {shape_text(n.shape)}".lstrip(", ")) for n in data.before[:3]]
     after = [(n.label or n.name, f"{n.op}, {shape_text(n.shape)}") for n in data.behind[:3]]
     own = [(layer.label or layer.name, f"{layer.op}, {shape_text(layer.output_shape)}")]
     columns = [before, own, after or [("output", shape_text(layer.output_shape))]]
@@ -201,7 +203,9 @@ def draw_layer(title: str, data: LayerTutorial, theme: Theme) -> Picture:
         y += 14
         frame.append(Text(MARGIN, y, name, BODY, theme.muted))
         frame.append(Text(MARGIN + 95, y, fitted(text, BODY, 3 * CARD - 40), BODY, theme.ink))
-    return page(title, f"a layer of {data.model}, batch 1, float32", theme, (x - 30, y + 4), tuple(frame))
+    model = without_place(data.model)
+    title = model + title.removeprefix(data.model)
+    return page(title, f"a layer of {model}, batch 1, float32", theme, (x - 30, y + 4), tuple(frame))
 
 
 def _card(x: float, y: float, name: str, text: str, kind: str, theme: Theme) -> Iterator[Shape]:
