@@ -410,6 +410,24 @@ def test_a_card_is_a_table_in_dot() -> None:
     assert "&lt;b&gt;&quot;&amp;amp;\ufffdx" in diagram(hostile).source
 
 
+def test_ops_without_an_arrow_in_between_are_one_table_in_dot() -> None:
+    """As they are one stack of boxes in the picture, up to the length that Graphviz reads."""
+    drawn = diagram(column("A"), "layers")
+    ends, nodes = ends_and_nodes(drawn)
+    assert ends <= nodes
+    assert '"features.0"' in nodes
+    assert '"features.1"' not in nodes
+    table = next(line for line in drawn.source.splitlines() if line.lstrip().startswith('"features.0" ['))
+    assert table.index(">conv1_1 3×3, 64<") < table.index(">relu1_1 ReLU<")
+    names = [f"{place} {'&' * 1000}" for place in range(20)]
+    ops = [module_node(name, ReLU(), source) for name, source in zip(names, ["input", *names])]
+    long = diagram(Network("n", one_input((1, 3, 8, 8)), tuple(ops)), "layers")
+    ends, nodes = ends_and_nodes(long)
+    assert ends <= nodes
+    assert len(nodes) == 3  # the input, and two tables of ten rows
+    assert max(map(len, re.findall(r"<<table.*?</table>>", long.source))) < 16_384
+
+
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 def test_graphviz_lays_the_cards_out_in_the_rows_of_the_picture() -> None:
     drawn = diagram(column("E"))

@@ -6,7 +6,9 @@ A card is an HTML-like table in the colours of its layers. Cards in several rows
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 from vggscope.drawing.fonts import plain
@@ -15,6 +17,12 @@ from vggscope.drawing.theme import Theme
 
 LONGEST = 16_000
 """The most characters within one pair of quotes."""
+
+MOST_ROWS, LONGEST_LINE = 10, 100
+"""The most rows of a stack, and the most characters of their lines: LONGEST holds for a table too."""
+
+TOUCHING = 0.01
+"""How far apart two boxes are that touch, in points."""
 
 SPACE = " " * 12
 """The label of a link to a card with lines beside its rows, which Graphviz would draw over the card on the left."""
@@ -28,6 +36,7 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
     font = quoted(",".join(picture.font.families[:2]))
     words = f"fontname={font} fontcolor="
     rows = _rows(picture.parts)
+    first = _first_of_stack(picture)
     cards = {part.name: SPACE if part.reads else "" for part in picture.parts if part.cells}
     # A row is a rank of a graph that runs from top to bottom.
     rankdir = "TB" if rows else direction
@@ -36,9 +45,9 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
         f"  graph [rankdir={rankdir} bgcolor={quoted(theme.page)} {words}{quoted(theme.ink)}]",
         f"  node [shape=box style=filled fontsize=9 {words}{quoted(theme.ink)}]",
         f"  edge [fontsize=8 {words}{quoted(theme.muted)} color={quoted(theme.arrow)} arrowsize=0.6]",
-        *_nodes(picture.parts, 0, theme),
+        *_nodes(picture.parts, 0, theme, first),
         *_ranks(rows),
-        *(f"  {_edge(link, rows, cards)}" for link in picture.links if link.source),
+        *(f"  {_edge(link, rows, cards)}" for link in _between_stacks(picture.links, first)),
         *(f"  {_edge_within(part, *pair)}" for part in picture.parts for pair in part.reads),
         *_heading(picture.heading),
         "}",
@@ -47,18 +56,48 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
     return "\n".join(lines)
 
 
-def _nodes(parts: Sequence[Part], depth: int, theme: Theme) -> Iterator[str]:
+def _first_of_stack(picture: Picture) -> dict[str, str]:
+    """The first part of its stack, for each part but that one: boxes that touch, with no arrow in between."""
+    boxes = {
+        part.name: box
+        for part in picture.parts
+        if part.cluster and (box := next((shape for shape in part.shapes if isinstance(shape, Rectangle)), None))
+    }
+    first: dict[str, str] = {}
+    rows: Counter[str] = Counter()
+    for link in picture.links:
+        above, below = boxes.get(link.source), boxes.get(link.target)
+        if link.shapes or link.label or above is None or below is None or above.x != below.x:
+            continue
+        if abs(above.y + above.height - below.y) < TOUCHING:
+            start = first.get(link.source, link.source)
+            if rows[start] < MOST_ROWS - 1:
+                rows[start] += 1
+                first[link.target] = start
+    return first
+
+
+def _between_stacks(links: Sequence[Link], first: Mapping[str, str]) -> Iterator[Link]:
+    """The links that are edges, from stack to stack."""
+    for link in links:
+        source, target = first.get(link.source, link.source), first.get(link.target, link.target)
+        if source and source != target:
+            yield replace(link, source=source, target=target)
+
+
+def _nodes(parts: Sequence[Part], depth: int, theme: Theme, first: Mapping[str, str]) -> Iterator[str]:
     """The nodes, with each group in a cluster; `depth` clusters are open already."""
     indent = "  " * (depth + 1)
     for cluster, run in groupby(parts, key=lambda part: part.cluster[: depth + 1]):
         if len(cluster) <= depth:
-            yield from (f"{indent}{_node(part, theme)}" for part in run)
+            for _, stack in groupby(run, key=lambda part: first.get(part.name, part.name)):
+                yield f"{indent}{_node(list(stack), theme)}"
             continue
         name = quoted("cluster " + "/".join(cluster))
         yield f"{indent}subgraph {name} {{"
         looks = "style=rounded labeljust=l fontsize=10"
         yield f"{indent}  label={quoted(cluster[-1])} color={quoted(theme.border)} {looks}"
-        yield from _nodes(list(run), depth + 1, theme)
+        yield from _nodes(list(run), depth + 1, theme, first)
         yield f"{indent}}}"
 
 
@@ -75,14 +114,27 @@ def _rows(parts: Sequence[Part]) -> list[list[str]]:
     return [*rows.values()] if several or any(part.reads for part in parts) else []
 
 
-def _node(part: Part, theme: Theme) -> str:
-    tooltip = _string(part.tooltip.split("\n"), "\\n")
+def _node(stack: Sequence[Part], theme: Theme) -> str:
+    """A part, or several that are stacked, under the name of the first."""
+    part = stack[0]
+    tooltip = _string([line for part in stack for line in part.tooltip.split("\n")], "\\n")
     if part.cells:
         colors = f'style="rounded,filled" fillcolor={quoted(theme.card)} color={quoted(theme.border)}'
         return f"{quoted(part.name)} [label=<{_table(part, theme)}> tooltip={tooltip} {colors}]"
+    if len(stack) > 1:
+        rows = "".join(_row(part, theme) for part in stack)
+        table = f'<table border="0" cellborder="1" cellspacing="0" cellpadding="5">{rows}</table>'
+        return f"{quoted(part.name)} [label=<{table}> tooltip={tooltip} shape=plain style=solid]"
     label = _string(part.lines, "\\l", "\\l")
     colors = f"fillcolor={quoted(theme.fills[part.kind])} color={quoted(theme.accents[part.kind])}"
     return f"{quoted(part.name)} [label={label} tooltip={tooltip} {colors}]"
+
+
+def _row(part: Part, theme: Theme) -> str:
+    """A part of a stack as a row of a table."""
+    shown = (line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in part.lines)
+    lines = "".join(f'{html.escape(plain(line))}<br align="left"/>' for line in shown)
+    return f'<tr><td bgcolor="{theme.fills[part.kind]}" color="{theme.accents[part.kind]}">{lines}</td></tr>'
 
 
 def _table(part: Part, theme: Theme) -> str:
