@@ -159,6 +159,12 @@ def test_python_has_the_steps_by_the_logger(records: list[logging.LogRecord]) ->
     assert {record.name for record in records} == {"vggscope"}
 
 
+def test_a_name_in_the_log_is_text_and_nothing_more(records: list[logging.LogRecord]) -> None:
+    with progress.step("reading \x1b[31m\udcff.pth"):
+        pass
+    assert records[0].getMessage() == r"reading \x1b[31m\udcff.pth"
+
+
 def test_what_is_suppressed_of_other_tools_does_not_suppress_ours(records: list[logging.LogRecord]) -> None:
     with suppress_output(), progress.step("reading a library's model"):
         logging.getLogger("other").critical("dropped")

@@ -176,7 +176,7 @@ def _log(level: str, text: str) -> None:
         return
     logger, number = logging.getLogger(LOGGER), getattr(logging, level)
     if number >= logger.getEffectiveLevel():
-        logger.handle(logger.makeRecord(LOGGER, number, "", 0, text, (), None))
+        logger.handle(logger.makeRecord(LOGGER, number, "", 0, printable(text, 200), (), None))
 
 
 @contextmanager
