@@ -50,7 +50,7 @@ def build() -> None:
         shutil.rmtree(SITE, ignore_errors=True)
         site.rename(SITE)
     sizes = [len(gzip.compress(path.read_bytes())) for path in SITE.iterdir()]
-    print(f"wrote {SITE.relative_to(Path.cwd())}: a first visit transfers {sum(sizes) / 1e6:.1f} MB, compressed")
+    print(f"wrote {SITE}: a first visit transfers {sum(sizes) / 1e6:.1f} MB, compressed")
 
 
 def _copy_packages(site: Path) -> None:
@@ -69,13 +69,11 @@ def _sources() -> Iterator[tuple[str, bytes]]:
         spec = importlib.util.find_spec(package)
         assert spec is not None
         origin = Path(spec.origin or "")
-        files = origin.parent.rglob("*") if origin.name == "__init__.py" else [origin]
-        for path in files:
+        is_folder = origin.name == "__init__.py"
+        root = origin.parent.parent if is_folder else origin.parent
+        for path in origin.parent.rglob("*") if is_folder else (origin,):
             if path.is_file() and path.suffix not in (".pyc", ".so", ".pyd", ".c", ".pyi"):
-                yield (
-                    path.relative_to(origin.parent if files == [origin] else origin.parent.parent).as_posix(),
-                    path.read_bytes(),
-                )
+                yield path.relative_to(root).as_posix(), path.read_bytes()
 
 
 def _references() -> Iterator[tuple[str, bytes]]:
@@ -87,11 +85,9 @@ def _references() -> Iterator[tuple[str, bytes]]:
 
 def _copy_page(site: Path) -> None:
     """Write the page, with what it may load and run, and the service worker, with the files that it keeps."""
-    styles = Path(vggscope.__file__).parent / "explorer/css"
-    for path in (HERE / "page").iterdir():
-        shutil.copy(path, site / path.name)
-    tokens = (styles / "tokens.css").read_text(encoding="utf-8")
-    (site / "tokens.css").write_text(tokens, encoding="utf-8")
+    tokens = Path(vggscope.__file__).parent / "explorer/css/tokens.css"
+    for path in (*(HERE / "page").iterdir(), tokens):
+        shutil.copy(path, site)
     files = sorted(path.name for path in site.iterdir() if path.name != "service-worker.js")
     digest = hashlib.sha256(b"".join(hashlib.sha256((site / name).read_bytes()).digest() for name in files))
     version = digest.hexdigest()[:16]
