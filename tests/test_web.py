@@ -372,17 +372,20 @@ def test_a_phone_shows_it_without_a_horizontal_scroll(browser: Browser, address:
 
 AXE = SITE.parent / "node_modules/axe-core/axe.min.js"
 
-FINDINGS = (
-    """async () => (await axe.run()).violations.map((found) => `${found.id}: ${found.nodes[0].html.slice(0, 200)}`)"""
-)
+FINDINGS = """async () => (await axe.run({ iframes: false }))
+    .violations.map((found) => `${found.id}: ${found.nodes[0].html.slice(0, 200)}`)"""
+"""Each frame is asked by itself: axe would send messages to a frame whose origin the sandbox hides, which is an error."""
 
 
 @pytest.mark.parametrize("view", ["overview", "memory", "explore", "diff", "lesson"])
 def test_axe_finds_nothing(page: Page, view: str) -> None:
-    page.evaluate(AXE.read_text(encoding="utf-8"))
     page.click(f"#tab-{view}")
     page.wait_for_selector("#shown iframe" if view == "explore" else "#shown .table", timeout=START)
-    assert page.evaluate(FINDINGS) == []
+    assert len(page.frames) == (2 if view == "explore" else 1)
+    for frame in page.frames:
+        frame.wait_for_selector("main")
+        frame.evaluate(AXE.read_text(encoding="utf-8"))
+        assert frame.evaluate(FINDINGS) == []
     page.click("#tab-overview")
 
 
