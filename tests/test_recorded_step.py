@@ -187,11 +187,31 @@ def test_the_rules_of_cut_and_resized_maps_equal_the_tracker(name: str, dtype: A
         assert measured.difference_bytes == 0, (mode, batch)
 
 
-def test_a_view_that_a_layer_overwrites_is_recorded() -> None:
-    """Its backward copies the gradient of the view into one of the whole tensor."""
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(8 * 36, 4))
-    assert not vggscope.network(model, (3, 8, 8)).predicts_memory
-    assert vggscope.measure(model, (3, 8, 8), batch=2, device="cpu").difference_bytes == 0
+def with_sum_in_slice(x: Tensor) -> Tensor:
+    y = torch.cat([x, x * x], 1)[:, :5]
+    y += x[:, 3:]
+    return y * x[:, :5]
+
+
+OVERWRITTEN: dict[str, Callable[[], nn.Module]] = {
+    "a flattened map": lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5, inplace=True)),
+    "twice": lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5, inplace=True), nn.SiLU(inplace=True)),
+    "a slice": lambda: Calls(lambda x: torch.relu_(x[:, 2:7])),
+    "a slice, by a sum": lambda: Calls(with_sum_in_slice),
+    "a slice of everything": lambda: Calls(lambda x: x[:, :8].add_(x.mean((2, 3), keepdim=True))),
+}
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("name", OVERWRITTEN)
+def test_the_rule_of_an_overwritten_view_equals_the_tracker(name: str, dtype: Any) -> None:
+    """Its backward copies the gradient of the whole tensor, and that of the view once more."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), OVERWRITTEN[name](), nn.Flatten(), nn.LazyLinear(4))
+    model(torch.zeros(2, 3, 8, 8))
+    for mode, batch in (("train", 1), ("train", 5), ("inference", 5)):
+        measured = vggscope.measure(model, (3, 8, 8), batch=batch, dtype=dtype, mode=mode, device="cpu")
+        assert measured.difference_bytes == 0, (mode, batch)
+    assert vggscope.network(model, (3, 8, 8)).predicts_memory
 
 
 class HasAuxiliaryHead(nn.Module):

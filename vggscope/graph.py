@@ -758,7 +758,7 @@ class Network:
             not n.op.predicts_memory or n.reads_computed_weight or n.detached or n.custom_backward for n in self.nodes
         ):
             return False
-        if any(n.batched_op and not n.batched_op.predicts_memory for n in self.nodes) or self._overwrites_view:
+        if any(n.batched_op and not n.batched_op.predicts_memory for n in self.nodes):
             return False
         if any(why == ONLY_IN_TRAINING for _, why in self.unused):
             return False
@@ -768,20 +768,6 @@ class Network:
         dtypes = {t.dtype for t in self.inputs} | {p.dtype for p in parameters} | {n.dtype for n in self.nodes}
         is_real = not self.dtype.startswith("complex")
         return dtypes == {""} and is_real and len(parameters) == len({parameter.name for parameter in parameters})
-
-    @property
-    def _overwrites_view(self) -> bool:
-        """Whether a layer overwrites a view, whose gradient torch then copies into one of the whole tensor."""
-        views: set[str] = set()
-        for node in self.nodes:
-            first = node.inputs[0] if node.inputs else ""
-            if node.op.overwrites:
-                if first in views:
-                    return True
-            elif not node.op.allocates:
-                is_itself = node.op.returns_input or node.op.active_in == "training"
-                views.update(() if is_itself and first not in views else (node.name,))
-        return False
 
     @property
     def uncounted(self) -> tuple[str, ...]:

@@ -62,6 +62,8 @@ class OperatorCall(NamedTuple):
     `relays_gradients`: the gradient of a weight has another memory layout and is then copied.
     `first_piece`: the output of the first of several calls that are one in torch, as the pieces of a `chunk` are. The
     gradients of all pieces together make the input's.
+    `base`: the value that the call overwrites by way of its first input, a view of it. The output is then the base
+    after the call.
     """
 
     layer: str
@@ -86,6 +88,7 @@ class OperatorCall(NamedTuple):
     relays_gradients: bool = False
     first_piece: str = ""
     parameters: tuple[Parameter, ...] = ()
+    base: str = ""
 
 
 @record
@@ -109,7 +112,7 @@ def forward_pass(network: Network, runtime: Runtime, *, training: bool, autocast
 
 
 class _CallBuilder:
-    """`widths` has the bytes of one element of each value."""
+    """`widths` has the bytes of one element of each value, `bases` the value whose memory a view shows."""
 
     def __init__(self, network: Network, runtime: Runtime, training: bool, autocast: bool) -> None:
         self.network, self.runtime = network, runtime
@@ -118,6 +121,7 @@ class _CallBuilder:
         self.sizes = {tensor.name: input_size(network, tensor) for tensor in network.inputs}
         self.widths = {tensor.name: network.element_bytes(tensor.name) for tensor in network.inputs}
         self.half_copies: dict[str, str] = {}
+        self.bases: dict[str, str] = {}
         self.first_pieces = _first_pieces(network)
 
     def add(self, call: OperatorCall, width: int) -> None:
@@ -202,6 +206,8 @@ class _CallBuilder:
             first_piece=self.first_pieces.get(node.name, ""),
             parameters=parameters,
         )
+        if call.shares_memory and call.inputs:
+            call = self._of_view(call, overwrites=op.overwrites and not idle, is_input=idle or op.returns_input)
         self.add(call, width)
         if adds_bias:
             addition = OperatorCall(
@@ -214,6 +220,35 @@ class _CallBuilder:
                 gradient="none" if node.detached else "same",
             )
             self.add(addition, width)
+
+    def _of_view(self, call: OperatorCall, *, overwrites: bool, is_input: bool) -> OperatorCall:
+        """Return a call whose output shares the memory of its first input, as autograd records it.
+
+        A view that is overwritten becomes a view of its base, which autograd takes for overwritten (CopySlices).
+        """
+        first, output = call.inputs[0], call.output
+        base = self.bases.get(first, "" if overwrites or is_input else first)
+        if not base:
+            return call
+        self.bases[output] = base
+        if not overwrites or not self.training:
+            return call
+        written = f"{output}#base"
+        saves = tuple(first if name == output else name for name in call.saves)
+        size = self.sizes[base]
+        self.add(call._replace(output=written, size=size, saves=saves, named_until="", base=base), self.widths[base])
+        self.bases[output] = written
+        gradient = "same" if size == call.size else "new"
+        return OperatorCall(
+            call.layer,
+            (written,),
+            output,
+            call.size,
+            shares_memory=True,
+            named=call.named,
+            named_until=call.named_until,
+            gradient=gradient,
+        )
 
     def _size(self, node: Node, shape: Shape, width: int) -> BatchLinear:
         """The size of a tensor that a node allocates, once or for each sample."""

@@ -534,10 +534,24 @@ class StepSimulator:
         self.log.release(self.tensors[self.calls[last].output])
 
     def _run_backward(self, call: OperatorCall, saved: list[int]) -> None:
+        gradient = self._output_gradient(call)
+        if gradient is None or not call.base:
+            self.log.release(*self._run_formula(call, gradient, saved))
+            return
+        # CopySlices: a copy of the base's gradient, in which that of the part replaces what the part had.
+        part = call.inputs[0]
+        whole = self.log.allocate("temporary", self.sizes[call.base])
+        of_part = Gradient(self.log.allocate("temporary", self.sizes[part]))
+        used = self._run_formula(call._replace(size=self.sizes[part]), of_part, saved)
+        used += [self.gradients.pop(part).tensor] if part in self.gradients else []
+        used += self._accumulate(call.base, Gradient(whole)) if call.base in self.differentiable else [whole]
+        self.log.release(gradient.tensor, *used)
+
+    def _run_formula(self, call: OperatorCall, gradient: Gradient | None, saved: list[int]) -> list[int]:
+        """Compute the gradients of a call's inputs and parameters; return the tensors that are no longer needed."""
         log = self.log
         input_gradients: list[tuple[str, Gradient]] = []
         used: list[int] = []
-        gradient = self._output_gradient(call)
         if gradient is not None:
             zeros = self._allocate_missing_pieces(call)
             computed = [(name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)]
@@ -557,7 +571,7 @@ class StepSimulator:
             # Copy the gradients that were computed in another memory layout than their weights have.
             if not self._has_gradient(p):
                 self._keep_gradient(p)
-        log.release(*used)
+        return used
 
     def _output_gradient(self, call: OperatorCall) -> Gradient | None:
         """The gradient of a call's output, once it is complete: the gradients of pieces wait for the first piece."""
