@@ -29,8 +29,9 @@ from tests.test_inspect import CAFFE, VGG16, renamed, run, saved, torchvision, w
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.inspection import Inspection, examine, inspect
 from vggscope.checkpoint.load_weights import load_weights
+from vggscope.checkpoint.network import POOLED
 from vggscope.checkpoint.reader import read
-from vggscope.errors import CheckpointError
+from vggscope.errors import CheckpointError, ShapeError
 
 State = Mapping[str, Any]
 
@@ -601,3 +602,23 @@ def test_the_error_for_a_folder_names_its_files(tmp_path: Path) -> None:
     refused(tmp_path, r"give the path of a .pth")
     (tmp_path / "vgg16.safetensors").write_text("")
     refused(tmp_path, r"it is a folder, not a file\nname a file in it: .*vgg16.safetensors")
+
+
+@pytest.mark.parametrize(("side", "fits"), [(28, None), (32, (3, 32, 32))])
+def test_a_linear_layer_keeps_its_features_for_another_input(
+    tmp_path: Path, side: int, fits: tuple[int, int, int] | None
+) -> None:
+    """FC layers that read 7x7 may follow a pool to it; any others fit one input."""
+    words = "conv3-8 maxpool conv3-16 maxpool FC-32 FC-10"
+    module = vggscope.build(words, input_size=(3, side, side), head="flatten")
+    torch.save(module.state_dict(), path := str(tmp_path / "small.pth"))
+    own, other = vggscope.summary(path), (3, 36, 36)
+    assert own.totals.macs == vggscope.summary(module, input_size=(3, side, side)).totals.macs
+    if fits is None:
+        pooled = vggscope.summary(path, input_size=other)
+        assert pooled.totals.macs == vggscope.summary(words, input_size=other).totals.macs
+        assert set(pooled.warnings) - set(own.warnings) == {POOLED}
+    else:
+        with pytest.raises(ShapeError, match="1,024 features are expected, the input has 1,296") as caught:
+            vggscope.summary(path, input_size=other).totals  # noqa: B018
+        assert str(fits) in caught.value.remedy

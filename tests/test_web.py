@@ -374,7 +374,7 @@ AXE = SITE.parent / "node_modules/axe-core/axe.min.js"
 
 FINDINGS = """async () => (await axe.run({ iframes: false }))
     .violations.map((found) => `${found.id}: ${found.nodes[0].html.slice(0, 200)}`)"""
-"""Each frame is asked by itself: axe would send messages to a frame whose origin the sandbox hides, which is an error."""
+"""Each frame is asked by itself: axe would message a frame whose origin the sandbox hides, which is an error."""
 
 
 @pytest.mark.parametrize("view", ["overview", "memory", "explore", "diff", "lesson"])

@@ -159,6 +159,64 @@ def _hook(*_: object) -> None:
     """A hook that a pickle can name."""
 
 
+class OwnVGG(nn.Module):
+    """A VGG by its keys, whose settings are not those of the paper."""
+
+    def __init__(self, head: str = "classifier", *, activation: nn.Module | None = None, **others: nn.Module) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3), activation or nn.LeakyReLU(), nn.AvgPool2d(2), nn.Conv2d(8, 16, 3, 2), nn.ELU()
+        )
+        self.last = head
+        self.add_module(head, nn.Sequential(nn.Linear(16 * 7 * 7, 12), nn.Tanh(), nn.Dropout(0.3), nn.Linear(12, 5)))
+        for name, other in others.items():
+            self.add_module(name, other)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.get_submodule(self.last)(self.features(x).flatten(1))  # type: ignore[no-any-return]
+
+
+SIZE = (3, 33, 33)
+CODE = "the code of forward is not in the file"
+
+
+@pytest.mark.parametrize(
+    ("module", "note"),
+    [
+        (OwnVGG(), f"{CODE}: features and classifier are taken to follow one another, with a flatten between them"),
+        (OwnVGG("head", loss=nn.CrossEntropyLoss()), f"{CODE}: the order of the layers is that of their keys"),
+    ],
+)
+def test_a_vgg_of_an_own_class_has_the_settings_in_the_file(tmp_path: Path, module: nn.Module, note: str) -> None:
+    """Of a state dict they would be guessed."""
+    module.features.append(nn.MaxPool2d(3, 2))
+    module.get_submodule(module.last)[0] = nn.Linear(16 * 3 * 3, 12)
+    path = saved(tmp_path / "own.pth", module)
+    assert vggscope.diff(path, ref=module, input_size=SIZE).verdict == "identical"
+    summary = vggscope.summary(path, input_size=SIZE)
+    assert [row.macs for row in summary.layers if row.op == "Conv2d"] == [31**2 * 8 * 27, 7**2 * 16 * 72]
+    assert summary.warnings == (note,)
+    assert not any("not in a checkpoint" in note for note in inspect(path).notes)
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"),
+    [
+        (OwnVGG("head", gap=nn.AdaptiveAvgPool2d(1)), r"gap \(.*AdaptiveAvgPool2d\) has no place in it"),
+        (OwnVGG("head"), r"features.5 is no part of it"),
+        (OwnVGG("classifier", gap=nn.AdaptiveAvgPool2d(1)), r"gap \(.*AdaptiveAvgPool2d\) has no place in it"),
+        (OwnVGG("head", activation=torchvision.ops.Permute([0, 1, 3, 2])), r"features.1 \(.*Permute\) has no place"),
+    ],
+)
+def test_a_layer_whose_place_is_unknown_is_named(tmp_path: Path, module: nn.Module, layer: str) -> None:
+    path = saved(tmp_path / "own.pth", module)
+    with pytest.raises(CheckpointError, match=f"OwnVGG is not in the file.*{layer}"):
+        vggscope.summary(path, input_size=SIZE)
+    module.register_forward_hook(_hook)
+    with pytest.raises(CheckpointError, match="OwnVGG has forward hooks"):
+        vggscope.summary(saved(tmp_path / "hook.pth", module), input_size=SIZE)
+
+
 def test_what_an_instance_adds_to_its_class_is_not_overlooked(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3))
     module[0].register_forward_hook(_hook)

@@ -355,7 +355,7 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
     """Remarks on the file that are not problems."""
     yield from _framework_notes(checkpoint)
     if vgg:
-        yield from _unknowns(vgg, has_graph=checkpoint.format in GRAPHS)
+        yield from _unknowns(vgg, has_settings=checkpoint.format in GRAPHS or bool(checkpoint.modules))
     named = published_by_name(checkpoint.path)
     if named:
         how = f"{option('stats')} compares the SHA-256 with that of {named.name}"
@@ -406,10 +406,10 @@ def _framework_notes(checkpoint: Checkpoint) -> Iterator[str]:
         yield "MatConvNet's published networks read RGB images of 0..255, minus the mean that summary shows"
 
 
-def _unknowns(vgg: StoredVGG, *, has_graph: bool) -> Iterator[str]:
+def _unknowns(vgg: StoredVGG, *, has_settings: bool) -> Iterator[str]:
     """Remarks on what the weights of a VGG do not show."""
     source = f": they are taken from column {vgg.config}" if vgg.config else ""
-    if not has_graph:
+    if not has_settings:
         yield f"ReLU, pools, dropout, strides and paddings are not in a checkpoint{source}"
     words = vgg.notation.split()
     if vgg.config in ("D", "E") and vgg.convs[0] and vgg.convs[0].name.endswith("block1_conv1"):

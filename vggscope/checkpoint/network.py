@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from vggscope.checkpoint.contents import StoredLayer, StoredTensor, whole
+from vggscope.checkpoint.fc_head import HEAD_SIDE
 from vggscope.checkpoint.inspection import BuildPlan, Inspection, inspect
 from vggscope.checkpoint.structure import GUESSED_POOL
 from vggscope.errors import OptionError, option, printable
@@ -27,6 +28,9 @@ from vggscope.vgg.options import BuildOptions
 PRE_LOGITS = "pre_logits"
 """The kind of head in which timm writes the FC layers."""
 
+POOLED = f"a pool to {HEAD_SIDE}x{HEAD_SIDE} before the first FC layer is taken, as torchvision's VGGs have it"
+"""Of a file whose FC layers fit another input without it."""
+
 
 def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
     """The Network of the weights in a file, with the file's paths and parameters.
@@ -41,6 +45,10 @@ def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
     is_timm = inspection.head == PRE_LOGITS
     words = tuple(word for word in plan.words if word.kind != "fc") if is_timm else plan.words
     head = None if is_timm else options.head or plan.head
+    is_other_size = options.head is None and options.input not in (None, plan.input)
+    notes: tuple[str, ...] = ()
+    if is_other_size and head == "flatten" and "adaptive" in _heads(inspection, plan):
+        head, notes = "adaptive", (POOLED,)
     config = network_of_config(path, words, BuildOptions(options.input or plan.input, head, soft_max=options.soft_max))
     if is_timm:
         config = labelled(replace(config, nodes=(*config.nodes, *_timm_head(config, inspection))))
@@ -55,7 +63,7 @@ def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
         nodes=nodes,
         unused=tuple(_unused(inspection, owned, dtype)),
         dtype=dtype,
-        warnings=(*config.warnings, *_warnings(inspection)),
+        warnings=(*config.warnings, *_warnings(inspection), *notes),
     )
 
 
@@ -72,9 +80,14 @@ def _check(inspection: Inspection, plan: BuildPlan, options: BuildOptions) -> No
         raise OptionError(
             f"{option('input_size')} with {options.input[0]} channels: the file reads {plan.input[0]}", remedy
         )
-    allowed = ("adaptive", "flatten") if inspection.head == "linear" and inspection.head_side == 7 else (plan.head,)
-    if options.head not in (None, *allowed):
+    if options.head not in (None, *_heads(inspection, plan)):
         raise OptionError(f"{option('head', options.head)}: the file's FC layers are not written so", remedy)
+
+
+def _heads(inspection: Inspection, plan: BuildPlan) -> tuple[str | None, ...]:
+    """The heads that the file's FC layers may have."""
+    reads_usual_map = inspection.head == "linear" and inspection.head_side == HEAD_SIDE
+    return ("adaptive", "flatten") if reads_usual_map else (plan.head,)
 
 
 def _timm_head(config: Network, inspection: Inspection) -> Iterator[Node]:
@@ -172,6 +185,9 @@ def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str], dtype: s
         parameters = tuple(_parameter(tensor, dtype) for tensor in own)
         if isinstance(op, (Convolution, Linear)) and all(tensor.leaf != "bias" for tensor in layer.tensors):
             op = replace(op, bias=False)
+        if isinstance(op, Linear) and len(layer.shape) == 2:
+            # For another input than the file's, the configuration has a layer of another size.
+            op = replace(op, in_features=layer.shape[1])
     return replace(
         node,
         name=path,
@@ -197,5 +213,7 @@ def _unused(inspection: Inspection, owned: set[str], dtype: str) -> Iterator[tup
 
 def _warnings(inspection: Inspection) -> Iterator[str]:
     yield from inspection.problems
-    if inspection.notation and GUESSED_POOL in inspection.notation:
+    if inspection.modules:
+        yield "the code of forward is not in the file: the order of the layers is that of their keys"
+    elif inspection.notation and GUESSED_POOL in inspection.notation:
         yield "the file does not tell where pools stand: they are guessed from the numbers in its keys"

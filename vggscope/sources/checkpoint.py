@@ -41,12 +41,22 @@ def load(word: str, options: BuildOptions) -> Network:
     if in_full is not None:
         return in_full
     try:
-        return network_of_checkpoint(word, options)
+        network = network_of_checkpoint(word, options)
     except CheckpointError as error:
-        network = _whole_module(checkpoint, path, options) if checkpoint.modules else _library_network(path, options)
-        if network is None:
+        found = _whole_module(checkpoint, path, options) if checkpoint.modules else _library_network(path, options)
+        if found is None:
             raise error from None
-        return network
+        return found
+    return _with_own_layers(checkpoint, path, network) if checkpoint.modules else network
+
+
+def _with_own_layers(checkpoint: Checkpoint, path: str, network: Network) -> Network:
+    """A VGG of somebody's own class, with the settings of the layers in its file."""
+    from vggscope.checkpoint.reader import explained
+    from vggscope.foreign.torch.module import with_layers_of
+
+    with explained(path):
+        return with_layers_of(checkpoint.modules, network)
 
 
 def _network_in(checkpoint: Checkpoint, path: str, options: BuildOptions) -> Network | None:

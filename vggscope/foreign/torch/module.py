@@ -58,6 +58,14 @@ FORWARDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 out.
 """
 
+VGG_FORWARD = FORWARDS["torchvision.models.vgg.VGG"]
+
+ASSUMED = (
+    "the code of forward is not in the file: features and classifier are taken to follow one another, with a flatten"
+    " between them"
+)
+"""Of somebody's own class with the parts of torchvision's VGG."""
+
 _SEVERAL = frozenset({"RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell", "MultiheadAttention"})
 """Layers that take or return several tensors, so that a Sequential of them does not run."""
 
@@ -97,7 +105,7 @@ def network_of_module(checkpoint: Checkpoint, name: str, options: BuildOptions) 
         one_input(shape),
         _with_growth(nodes, shape),
         tuple(unused),
-        (note,) if note else (),
+        tuple(filter(None, (note, ASSUMED if any(map(chain.is_assumed, checkpoint.modules)) else ""))),
         dtype=dtype,
         tables=tuple(Buffer(b.name, b.shape, "" if b.dtype == dtype else b.dtype) for b in tables),
     )
@@ -112,6 +120,43 @@ def has_settings_of(modules: Sequence[StoredModule], network: Network) -> bool:
         if module.changed or (op is not None and (not _is_layer(module) or _op_of(module) != op)):
             return False
     return True
+
+
+def with_layers_of(modules: Sequence[StoredModule], network: Network) -> Network:
+    """A network that was concluded from the keys of a whole module, with the module's own layers in their places.
+
+    Raises CheckpointError, without the path, where the module is changed, or has other layers than the network.
+    """
+    if any(module.changed for module in modules):
+        raise CheckpointError(obstacle(modules), _REMEDY)
+    layers = {module.path: _op_of(module) for module in modules if _is_layer(module)}
+    nodes = tuple(replace(node, op=layers.get(node.module or "", node.op)) for node in network.nodes)
+    # What is no part of a Sequential may be called at many places, as self.relu and self.pool are.
+    called = {_told_in_place(node.op) for node in nodes}
+    idle = {path for path, op in layers.items() if op.is_dropout or op.returns_input or _told_in_place(op) in called}
+    placed = {node.module for node in nodes if node.module in layers}
+    parents = {module.path.rpartition(".")[0] for module in modules}
+    chains = {module.path for module in modules if module.kind in SEQUENTIALS}
+    for module in modules:
+        is_free = module.path.rpartition(".")[0] not in chains and (
+            module.path in idle or module.kind.startswith("torch.nn.modules.loss.")
+        )
+        if not is_free and module.path not in parents | placed and not module.parameters:
+            raise CheckpointError(f"{_unknown(modules[0])}, and {_named(module)} has no place in it", _REMEDY)
+    absent = next((node for node in nodes if node.module not in layers and _parent(node) in chains), None)
+    if absent is not None:
+        raise CheckpointError(f"{_unknown(modules[0])}, and {printable(absent.name, 100)} is no part of it", _REMEDY)
+    return replace(network, nodes=nodes)
+
+
+def _parent(node: Node) -> str | None:
+    return None if node.module is None else node.module.rpartition(".")[0]
+
+
+def _told_in_place(op: Op) -> Op:
+    """The op as it is in place, if it can be."""
+    changes: dict[str, Any] = {"inplace": True} if hasattr(op, "inplace") else {}
+    return replace(op, **changes)
 
 
 @record
@@ -166,13 +211,20 @@ class _ModuleCalls:
         parts = self.parts.get(module.path, [])
         if module.kind in SEQUENTIALS:
             return list(parts)
-        if module.kind in FORWARDS:
+        forward = VGG_FORWARD if self.is_assumed(module) else FORWARDS.get(module.kind)
+        if forward is not None:
             by_name: dict[str, StoredModule | Op] = {part.path.rpartition(".")[2]: part for part in parts}
             by_name[FLATTENED] = Flatten()
-            return [by_name[name] for name in FORWARDS[module.kind] if name in by_name]
+            return [by_name[name] for name in forward if name in by_name]
         if parts or not _is_layer(module):
             raise CheckpointError(_unknown(module), _REMEDY)
         return None
+
+    def is_assumed(self, module: StoredModule) -> bool:
+        """Whether a module of a class that is not known has the parts of torchvision's VGG, and none but these."""
+        names = {part.path.rpartition(".")[2] for part in self.parts.get(module.path, [])}
+        is_own = module.kind not in FORWARDS and not module.kind.startswith(("torch.", "torchvision.", "timm."))
+        return is_own and {"features", "classifier"} <= names <= {*VGG_FORWARD} and not module.parameters
 
 
 def _named(module: StoredModule) -> str:
