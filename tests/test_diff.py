@@ -158,6 +158,28 @@ def test_a_grayscale_input() -> None:
     assert f"{64 * 9 * 2:,} parameters fewer" in difference.consequences
 
 
+class TwoImages(nn.Module):
+    """One of its two inputs has the name that a single one has in a Network."""
+
+    def __init__(self, channels: int = 8, inplace: bool = True) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, channels, 3), nn.Conv2d(3, 8, 3)
+        self.relu = nn.ReLU(inplace)
+
+    def forward(self, other: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.left(input)).sum() + self.right(other)
+
+
+def test_one_of_several_inputs_may_be_called_input() -> None:
+    sizes = [(1, 3, 8, 8)] * 2
+    assert vggscope_diff(TwoImages(), ref=TwoImages(inplace=False), input_size=sizes).verdict == "equivalent"
+    (change,) = (
+        d for d in vggscope_diff(TwoImages(4), ref=TwoImages(), input_size=sizes).differences if d.changes_output
+    )
+    assert "out_channels 4, the reference has 8" in change.message
+    assert any("112 parameters fewer" in text for text in change.consequences)
+
+
 def test_two_thousand_layers_are_aligned_pair_by_pair() -> None:
     """A few calls for each of the four million pairs at most."""
     words = [f"conv3-{4 + i % 3}" for i in range(1000)]

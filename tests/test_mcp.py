@@ -184,6 +184,24 @@ def test_a_mistake_is_answered_in_two_lines_and_the_server_goes_on(client: Clien
 # Without a server.
 
 
+SECRET = "hunter2!"
+
+
+@pytest.mark.parametrize(
+    "suffix", ["pth", "safetensors", "prototxt", "t7", "onnx", "caffemodel", "toml:a", "json", "npz"]
+)
+@pytest.mark.parametrize("text", [SECRET * 9, f"{SECRET}: {SECRET}", f"name: {SECRET}", f"name = {SECRET}"])
+def test_of_a_file_that_is_no_model_nothing_is_shown(tmp_path: Path, suffix: str, text: str) -> None:
+    """Neither as text nor as the number that its bytes would be."""
+    (tmp_path / f"x.{suffix.partition(':')[0]}").write_text(text, encoding="utf-8")
+    for given in ({"path": f"{tmp_path}/x.{suffix}"}, {"model": f"{tmp_path}/x.{suffix}"}):
+        said = answer("inspect" if "path" in given else "summary", given, Permissions())
+        assert said.is_error
+        numbers = [int(number) for number in re.findall(r"[0-9]+", said.text.replace(str(tmp_path), ""))]
+        assert "hunter" not in said.text
+        assert all(number < 2**24 for number in numbers)
+
+
 def test_a_defect_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "write", lambda *_: 1 // 0)
     assert answer("catalogue", {}, Permissions()).text.splitlines()[0].startswith("ZeroDivisionError: ")

@@ -35,6 +35,7 @@ _NO_PICTURE = "name a model: D, my_vgg.py:Net, or a file of weights"
 _UNSUPPORTED = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the weights", "fetch them with git lfs pull"),
     (b"<", "a web page or XML", "the download failed: fetch the file again"),
+    (b"PK\x05\x06", "an empty zip archive", "copy or download it again"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
     (b"BZh", "compressed by bzip2", "unpack it first"),
     (b"\xfd7zXZ", "compressed by xz", "unpack it first"),
@@ -189,4 +190,6 @@ def _unsupported(head: bytes, path: str) -> CheckpointError:
             return CheckpointError(f"it is {kind}", remedy)
     if path.endswith((".py", ".ipynb")):
         return CheckpointError("it is Python code, no file of weights", "summary and the other commands read it")
-    return CheckpointError("it is neither a file of torch.save nor a safetensors file", f"it begins with {head[:8]!r}")
+    # Its bytes are not shown: `vggscope mcp` may be asked for any file, and a model's suffix does not make it one.
+    remedy = "copy or download it again; .onnx, .caffemodel, .t7, .prototxt and .pt2 are known by their suffix"
+    return CheckpointError("it is neither a file of torch.save nor a safetensors file", remedy)

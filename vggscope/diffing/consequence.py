@@ -35,7 +35,9 @@ def apply_difference(
     widths are adapted to the layers before, as somebody who edits the model does.
     """
     exchanged, removed, inserted = _by_kind(pairs, positions, ours.side_outputs)
-    is_first = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in pairs)
+    reads_input = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in pairs)
+    # Of several inputs, one may have the name that a single one has.
+    is_first = reads_input and len(reference.inputs) == 1
     replaced: dict[str, str] = {}
     """The node to read in place of a node or the input: the input of a removed node, or an inserted node."""
     nodes = list(_inserted_after(INPUT, inserted, replaced))

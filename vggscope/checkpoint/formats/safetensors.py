@@ -88,7 +88,7 @@ def _header(file: BoundedFile) -> bytes:
     length = int.from_bytes(file.read(8), "little")
     if file.size < 8 or length > file.size - 8:
         raise CheckpointError(
-            f"its header claims {length} bytes, the file has {file.size}: it is cut short or no safetensors",
+            f"its header claims more than the file's {file.size} bytes: it is cut short or no safetensors",
             "copy or download it again",
         )
     if length > LARGEST_HEADER:

@@ -455,7 +455,7 @@ class _T7Reader:
         if kind == _OLD_FUNCTION:
             return self._function()
         if kind not in (_TABLE, _OBJECT, _FUNCTION, _LEGACY_FUNCTION):
-            raise CheckpointError(f"it has a value of type {kind}, which is none of Lua Torch", _REMEDY)
+            raise CheckpointError("it has a value of a type that Lua Torch does not write", _REMEDY)
         key = str(source.integer())
         if key in self._known:
             return self._known[key]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vggscope.checkpoint.formats.protobuf import DEEPEST, LONGEST_TEXT, Message, Schema
-from vggscope.errors import CheckpointError, printable
+from vggscope.errors import CheckpointError
 
 LARGEST = 8 * 2**20
 """Bytes of one text. The longest published nets have a tenth of a MiB."""
@@ -38,6 +38,9 @@ _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 _CLOSING = {"{": "}", "<": ">"}
 
 _REMEDY = "it is damaged, or no text of protobuf"
+
+_KINDS = {"int": "a whole number", "float": "a number", "text": "a text in quotes"}
+"""What a field of each kind takes. The errors do not show what stands there: the file may be no net at all."""
 
 
 class Token(NamedTuple):
@@ -69,7 +72,7 @@ def _tokens(text: str) -> Iterator[Token]:
     while place < len(text):
         match = _TOKEN.match(text, place)
         if match is None:
-            raise CheckpointError(f"line {line}: {printable(text[place : place + 20])} is not understood", _REMEDY)
+            raise CheckpointError(f"line {line}: there is no word, number, text or mark", _REMEDY)
         kind = match.lastgroup or ""
         count += 1
         if count > MOST_TOKENS:
@@ -114,8 +117,8 @@ class _Parser:
             if name.kind == "mark" and name.value == closing:
                 return found
             if name.kind not in ("word", "extension"):
-                expected = f", {closing} or a field is expected" if closing else ", a field is expected"
-                raise CheckpointError(f"line {name.line}: {printable(name.value)}{expected}", _REMEDY)
+                expected = f"{closing} or a field" if closing else "a field"
+                raise CheckpointError(f"line {name.line}: {expected} is expected", _REMEDY)
             field = by_name.get(name.value)
             for value in self._values({} if field is None or isinstance(field.kind, str) else field.kind, depth):
                 if field is None:
@@ -147,7 +150,7 @@ class _Parser:
                 parts.append(self._next().value)
             return _Text("".join(_unescaped(part[1:-1]) for part in parts)[:LONGEST_TEXT])
         if token.kind not in ("number", "word") or not has_colon:
-            raise CheckpointError(f"line {token.line}: {printable(token.value)}, a value is expected", _REMEDY)
+            raise CheckpointError(f"line {token.line}: a value is expected", _REMEDY)
         return token
 
     def _converted(self, name: Token, kind: str | Schema, value: Any) -> Any:
@@ -160,8 +163,8 @@ class _Parser:
         if isinstance(value, Token):
             known = _float(value) if kind == "float" else self._integer(name.value, value) if kind == "int" else None
         if known is None:
-            shown = value.value if isinstance(value, Token) else "a message" if isinstance(value, dict) else str(value)
-            raise CheckpointError(f"line {name.line}: {name.value} cannot be {printable(shown)}", _REMEDY)
+            what = _KINDS[kind] if isinstance(kind, str) else "a message"
+            raise CheckpointError(f"line {name.line}: {name.value} takes {what}", _REMEDY)
         return known
 
     def _integer(self, field: str, token: Token) -> int | None:
