@@ -23,8 +23,22 @@ _TEMPORARY = re.compile(r"\.vggscope-[0-9a-f]{16}\.tmp")
 """The names of temporary files."""
 
 
+def is_address(word: str) -> bool:
+    """Whether a word is an address of the network, `https://...`, and no path."""
+    return re.match(r"[a-z][a-z0-9+.-]+://", word, re.IGNORECASE) is not None
+
+
 def near_file(path: str) -> str:
-    """The suffix of a message on a missing file: the file of the nearest name in its folder, empty for none."""
+    """The suffix of a message on a missing file: the file of the nearest name in its folder, empty for none.
+
+    >>> near_file("https://example.org/vgg16.pth")
+    ': vggscope reads files alone; download it, and name vgg16.pth'
+    """
+    if path.lower().startswith("file://"):
+        return printable(f": write the path alone, {path[len('file://') :]}", longest=200)
+    if is_address(path):
+        name = os.path.basename(path.partition("?")[0]) or "the file"
+        return printable(f": vggscope reads files alone; download it, and name {name}", longest=200)
     try:
         suggestion = nearest(os.path.basename(path), os.listdir(os.path.dirname(path) or "."))
     except OSError:

@@ -142,6 +142,8 @@ _MEANT_OPTIONS = {
 }
 """Options of other tools, with the option that is the same here."""
 
+_COLOUR_OPTIONS = frozenset(f"--{no}{word}" for no in ("", "no-") for word in ("color", "colour", "colors", "colours"))
+
 
 def require_model(word: str, commands: Sequence[str]) -> None:
     """Raise OptionError unless a word that is no command is a model. It names the nearest command, or `explain`."""
@@ -173,15 +175,17 @@ def usage_error(error: Any, command: str = "") -> tuple[str, str]:
         near = [name for name in known if name == _MEANT_OPTIONS.get(option)]
         near = near or difflib.get_close_matches(option, known, n=1, cutoff=0.65)
         problem = f"no option {option}" + (f", did you mean {near[0]}?" if near else "")
-        if path == "vggscope" and not near:
+        if option in _COLOUR_OPTIONS:
+            problem, remedy = f"no option {option}", f"NO_COLOR=1 {path} ... for plain text, FORCE_COLOR=1 for colour"
+        elif path == "vggscope" and not near:
             remedy = "a command's options come after it: vggscope COMMAND MODEL --option"
     elif "requires an argument" in problem and option:
         problem = f"{option} needs a value"
     elif "Missing " in problem and ctx is not None:
         _, examples = parted(ctx.command.help or "")
         remedy = f"for example {examples[0]}; {remedy}" if examples else remedy
-    elif "extra argument" in problem and _is_notation(ctx, problem):
-        remedy = f'a line of notation is one word: {path} "conv3-64 maxpool FC-10"'
+    elif "extra argument" in problem and (line := _notation(ctx, problem)):
+        remedy = f'a line of notation is one word: {path} "{line}"'
     elif "extra argument" in problem and path.endswith("summary") and ctx is not None:
         remedy = f"several models: vggscope compare {ctx.params.get('model')} {problem.rpartition('(')[2].rstrip(')')}"
     return problem, remedy
@@ -192,9 +196,12 @@ def _options(ctx: Any) -> list[str]:
     return [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
 
 
-def _is_notation(ctx: Any, problem: str) -> bool:
-    """Whether MODEL and the arguments after it, which stand in parentheses in the problem, are a line of notation."""
-    from vggscope.vgg.notation import is_notation
+def _notation(ctx: Any, problem: str) -> str:
+    """The line of notation that MODEL and the arguments after it, which stand in parentheses in the problem, are."""
+    from vggscope.vgg.notation import is_notation, respelled
 
     model = ctx.params.get("model") if ctx is not None else None
-    return isinstance(model, str) and is_notation(f"{model} {problem.rpartition('(')[2].rstrip(')')}")
+    if not isinstance(model, str):
+        return ""
+    line = f"{model} {problem.rpartition('(')[2].rstrip(')')}"
+    return respelled(line) or ("conv3-64 maxpool FC-10" if is_notation(line) else "")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vggscope.errors import NotationError
 from vggscope.graph import Network
 from vggscope.vgg.network import network_of_config
-from vggscope.vgg.notation import is_config_list, is_notation, parse, spelled
+from vggscope.vgg.notation import is_config_list, is_notation, parse, respelled, spelled
 from vggscope.vgg.options import BuildOptions
 
 _FEATURES_ALONE = "a list of widths has no FC layers: add FC-4096 FC-4096 FC-1000 for those of the paper"
@@ -19,5 +20,10 @@ def claims(word: str) -> bool:
 
 def load(word: str, options: BuildOptions) -> Network:
     """The line's Network. Raises NotationError for a part that cannot be read."""
-    network = network_of_config(" ".join(spelled(word)), parse(word), options)
+    try:
+        words = parse(word)
+    except NotationError as error:
+        line = respelled(word)
+        raise NotationError(error.problem, f'write "{line}"' if line else error.remedy) from None
+    network = network_of_config(" ".join(spelled(word)), words, options)
     return replace(network, warnings=(*network.warnings, _FEATURES_ALONE)) if is_config_list(word) else network

@@ -6,31 +6,50 @@ import os
 import re
 
 from vggscope.errors import ModelError, nearest, printable
+from vggscope.files import is_address
 from vggscope.sources.cache import LIBRARIES
 from vggscope.sources.catalogue import names_in
 from vggscope.units import natural_order
 from vggscope.vgg.configs import CONFIGS, LITERATURE
 from vggscope.vgg.families import FAMILIES
+from vggscope.vgg.notation import respelled
 
 _MODEL_FILES = (".py", ".ipynb", ".toml", ".pth", ".pt", ".safetensors", ".onnx", ".pt2", ".json")
 """Suffixes of files that a folder's error names, in this order."""
 
 _MOST_FILES = 3
 
+_HUB = "hf-hub:"
+"""What timm writes before the name of a model on the Hugging Face Hub."""
+
 
 def unknown_model(word: str, kinds: str) -> ModelError:
     """The error for a word. `kinds` lists what a model may be."""
     shown = printable(word, longest=60)
-    if os.path.isdir(word):
-        return ModelError(f"{shown} is a folder without weights", _files_in(word))
+    if elsewhere := _elsewhere(word):
+        return ModelError(f"{shown} is {elsewhere[0]}", elsewhere[1])
     if several := several_models(word):
         return ModelError(f"{shown!r} names {len(several)} models", f"write vggscope compare {' '.join(several)}")
+    if line := respelled(word):
+        return ModelError(f"unknown model {shown!r}", f'write "{line}"')
     near = meant(word)
     if near:
         return ModelError(
             f"unknown model {shown!r}{near}", "a model is also a file or your own class, see vggscope list"
         )
     return ModelError(f"unknown model {shown!r}", f"a model is {kinds}")
+
+
+def _elsewhere(word: str) -> tuple[str, str] | None:
+    """What a word names that is no model but leads to one, and how; None for any other word."""
+    if os.path.isdir(word):
+        return "a folder without weights", _files_in(word)
+    if is_address(word):
+        return "an address", "vggscope reads files alone: download it, and name the file"
+    if word.startswith(_HUB):
+        name = printable(word.removeprefix(_HUB), longest=100)
+        return "a model of the Hugging Face Hub", f"hf download {name} prints the folder to name"
+    return None
 
 
 def meant(word: str) -> str:

@@ -35,6 +35,23 @@ _WORD = re.compile(
 )
 
 
+LONGEST_LINE = 2000
+"""The most characters of a line that is respelled."""
+
+_RESPELLED = tuple(
+    (re.compile(rf"\b{pattern}", re.IGNORECASE | re.ASCII), meant)
+    for pattern, meant in {
+        r"conv(?:2d)?[ _-]?(\d{1,3})(?: ?x ?\1)? ?[-_ ] ?(\d+)": r"conv\1-\2",
+        r"conv(?:2d)?[ _-](\d+)(?![-\d])": r"conv3-\1",
+        r"(max|avg)[ _-]?pool(?:ing)?(?:2d)?\b": r"\1pool",
+        r"(?:fc|linear|dense)[ _-]?(\d+)": r"FC-\1",
+        r"batch[ _-]?norm(?:2d)?\b": "BN",
+        r"relu\b": "",
+    }.items()
+)
+"""Ways in which people write the words, and the words of the notation."""
+
+
 @record
 class Word:
     """One word of the notation. `kind` is conv, maxpool, avgpool, fc, lrn, bn, dropout or softmax.
@@ -104,6 +121,21 @@ def spelled(line: str) -> list[str]:
     (['conv3-64', 'maxpool'], ['conv3-64', 'maxpool'])
     """
     return ["maxpool" if part in "Mm" else f"conv3-{part}" if part.isdigit() else part for part in _parts(line)]
+
+
+def respelled(line: str) -> str:
+    """The notation that is meant by a line with blanks, other joints or torch's names in its words; empty for no line.
+
+    >>> respelled("conv 3-64, max pool, fc10"), respelled("Conv3x3_64 ReLU MaxPool2d"), respelled("resnet 50")
+    ('conv3-64 maxpool FC-10', 'conv3-64 maxpool', '')
+    """
+    text = " ".join(re.sub(r"[,;'\"\[\]()]", " ", line[:LONGEST_LINE]).split())
+    for pattern, meant in _RESPELLED:
+        text = pattern.sub(meant, text)
+    try:
+        return write(parse(text)) if any(map(_WORD.fullmatch, text.split())) else ""
+    except NotationError:
+        return ""
 
 
 def is_config_list(line: str) -> bool:
