@@ -421,7 +421,9 @@ def test_an_onnx_file_and_an_exported_program(tmp_path: Path) -> None:
     )
     model = small().eval()
     torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 28, 28),)), tmp_path / "x.pt2")
-    assert "torch.export.load" in refused(tmp_path / "x.pt2", r"a program of torch.export").remedy
+    assert {tensor.name for tensor in read(tmp_path / "x.pt2").tensors} == set(model.state_dict())
+    (tmp_path / "x.pt2").rename(tmp_path / "x.pth")
+    assert "torch.export.load" in refused(tmp_path / "x.pth", r"a program of torch.export").remedy
 
 
 def test_a_dict_met_a_million_times_costs_no_more_than_once(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope as api
+from vggscope.checkpoint.formats.archive import LARGEST_TEXT, MOST_CONTAINERS
 from vggscope.errors import CheckpointError, OptionError, ShapeError, VggscopeError
-from vggscope.foreign.archive import LARGEST_TEXT, MOST_CONTAINERS
 from vggscope.foreign.torch.export import UNTOLD_TIES, WEIGHTS
 from vggscope.graph import Network
 
@@ -369,3 +369,29 @@ def test_an_attention_that_is_written_as_its_operations_is_said_to_be_unmatched(
         notes = api.diff(pair[0], ref=pair[1], input_data=torch.zeros(1, 5, 16)).notes
         assert any(note.startswith("attention is one layer of") and "not matched" in note for note in notes)
         assert not any("another network" in note for note in notes)
+
+
+class Swaps(nn.Module):
+    """Axes swapped by another of torch's names, and by an operator without a rule."""
+
+    def __init__(self, has_rule: bool) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 5)
+        self.has_rule = has_rule
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc(torch.swapaxes(x, 1, 2))
+        return y if self.has_rule else torch.diff(y, dim=1)
+
+
+def test_shapes_of_another_batch_are_not_those_of_the_file(tmp_path: Path) -> None:
+    """An operator whose shape the file alone tells fixes the batch: at another it would be wrong."""
+    swaps, diffs = Swaps(True).eval(), Swaps(False).eval()
+    one = api.network(exported(swaps, tmp_path / "swaps.pt2", 2, 6, 4, dynamic=False))
+    assert (one.single, one.shapes[one.end]) == (None, (1, 4, 5))
+    assert api.summary(one).totals == api.summary(api.network(swaps, input_size=(1, 6, 4))).totals
+    two = api.network(exported(diffs, tmp_path / "diffs.pt2", 2, 6, 4, dynamic=False))
+    assert (two.input_shape, two.shapes[two.end]) == ((2, 6, 4), (2, 3, 5))
+    assert "fixed batch" in (two.single or "")
+    with pytest.raises(ShapeError, match=r"the shape of what diff returns is known for the sizes in the file alone"):
+        api.network(str(tmp_path / "diffs.pt2"), input_size=(6, 7))

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     )
     from vggscope.cross_checks.measured_step import MeasuredGpu, Measurement
     from vggscope.cross_checks.verification import Verification
-    from vggscope.diffing.numeric import Build
+    from vggscope.diffing.numeric import Build, Runner
     from vggscope.diffing.result import Diff, Numeric
     from vggscope.diffing.user_code import Compared
     from vggscope.diffing.values import ValueDiff
@@ -96,7 +96,6 @@ if TYPE_CHECKING:
     from vggscope.execution.activations import Activations
     from vggscope.explorer import Exhibit
     from vggscope.explorer.result import Page
-    from vggscope.foreign.onnx.run import OnnxRunner
     from vggscope.lock_file import Lock
     from vggscope.sources.catalogue import Catalogue
     from vggscope.sources.reference import Reference
@@ -716,14 +715,14 @@ def _source_of_weights(path: str | None, shown: Network, *, rgb: bool) -> tuple[
     if held is None:
         raise OptionError(
             f"{option('check')}: no network is run from {path}",
-            f"leave out {option('check')}: it runs networks of ONNX, Caffe, Keras, MatConvNet and Lua Torch",
+            f"leave out {option('check')}: it runs programs of torch.export and TorchScript, and networks of ONNX,"
+            " Caffe, Keras, MatConvNet and Lua Torch",
         )
 
     def make() -> nn.Module:
-        from vggscope.builders.module import module
         from vggscope.checkpoint.load_weights import load_weights
 
-        return load_weights(module(held), path, rgb=rgb, network=lambda: held)
+        return load_weights(_run_as_graph(held, None, {}), path, rgb=rgb, network=lambda: held)
 
     return held.require_runnable(), make
 
@@ -1517,16 +1516,27 @@ def _requests(config: StepConfig, batch: int | None, *, for_any_batch: bool = Fa
 
 
 def _module_factory(
-    model: Model, input_size: InputSizes | None, options: ModelOptions, weights: str | None = None
+    model: Model,
+    input_size: InputSizes | None,
+    options: ModelOptions,
+    weights: str | None = None,
+    *,
+    any_graph: bool = False,
 ) -> Callable[[], nn.Module]:
     """A function that makes a module of the model, on the CPU, that the caller may change.
 
-    It holds the weights of the checkpoint `weights`, if there is one.
+    It holds the weights of the checkpoint `weights`, if there is one. `any_graph`: the module runs at evaluation alone,
+    so that it may be that of a Network that is no chain of modules.
     """
     inputs = _inputs(input_size, options)
 
     def make() -> nn.Module:
-        module = build(model, input_size, **options) if isinstance(model, (str, Network)) else _copied(model)
+        if not isinstance(model, (str, Network)):
+            module = _copied(model)
+        elif any_graph:
+            module = _run_as_graph(model, input_size, options)
+        else:
+            module = build(model, input_size, **options)
         if weights is not None:
             from vggscope.checkpoint.load_weights import load_weights
 
@@ -1538,6 +1548,15 @@ def _module_factory(
         return attach(module, inputs)
 
     return make
+
+
+def _run_as_graph(model: str | Network, input_size: InputSizes | None, options: ModelOptions) -> nn.Module:
+    """The module of a word or a Network, which runs at evaluation alone."""
+    from vggscope.sources.resolve import module_of, resolve_module
+
+    if isinstance(model, Network):
+        return module_of(network(model, input_size), any_graph=True)
+    return resolve_module(model, _source_options(_inputs(input_size, options), options), any_graph=True)
 
 
 @contextmanager
@@ -1640,7 +1659,7 @@ def _reference_on(
         return reference_for(ref, _word(model), ours, _source_options(inputs, options))
     same = isinstance(ref, Network) and ref.inputs == ours.inputs
     size = ours.input_shape[1:] if ours.takes_one_image else None
-    build_theirs = _module_factory(ref, size, {})
+    build_theirs = _module_factory(ref, size, {}, any_graph=True)
     if same or inputs is None or inputs.is_one_image:
         return Reference(_network(ref, None if same else inputs, {}), build_theirs)
     from vggscope.trace.inputs import attach
@@ -1782,7 +1801,7 @@ def _compare_outputs(
     their_file = _runner(ref, _source_options(inputs, {}))
     if our_file is not None and their_file is not None and weights is not None:
         raise OptionError(f"{option('weights', weights)}: both files have their own weights", "leave it out")
-    build_ours: Build = our_file or _module_factory(model, input_size, options, weights)
+    build_ours: Build = our_file or _module_factory(model, input_size, options, weights, any_graph=True)
     build_theirs: Build = their_file or reference.build
     if our_file is not None and weights is not None:
         build_theirs = _loaded(reference.build, weights, reference.network)
@@ -1793,7 +1812,7 @@ def _compare_outputs(
         return measure(ours, reference.network, build_ours, build_theirs, seed, dtype, advance, copies=copies)
 
 
-def _runner(model: Model | None, options: BuildOptions) -> Callable[[], OnnxRunner] | None:
+def _runner(model: Model | None, options: BuildOptions) -> Callable[[], Runner] | None:
     """A function that returns what runs a file in another runtime; None for a model that torch runs."""
     from vggscope.sources.resolve import runner_of
 

@@ -12,6 +12,7 @@ from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.folder import weights_in
 from vggscope.checkpoint.formats import (
     caffemodel,
+    export_archive,
     hdf5,
     matconvnet,
     matlab,
@@ -165,6 +166,7 @@ _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str],
     (lambda head, path: path.endswith(".t7") or torch7.BINARY.match(head) is not None, torch7.read),
     (_is_npz, numpy_files.read_npz),
     (lambda head, path: head.startswith(_ZIP) and path.endswith(".keras"), hdf5.read_keras),
+    (lambda head, path: head.startswith(_ZIP) and path.endswith(".pt2"), export_archive.read),
     (lambda head, path: head.startswith(hdf5.MAGIC), hdf5.read),
     (lambda head, path: head.startswith(matlab.MAGIC), matconvnet.read),
     (lambda head, path: head.startswith(_ZIP), torch_save.read_zip),

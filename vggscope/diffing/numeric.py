@@ -41,6 +41,10 @@ class Runner(Protocol):
     holds_weights: bool
 
     @property
+    def network(self) -> Network:
+        """The Network that it is."""
+
+    @property
     def engine(self) -> str:
         """What runs it, with the version: `torch 2.9.0`."""
 

@@ -73,6 +73,10 @@ class _ReversedChannels:
         self._runner = runner
 
     @property
+    def network(self) -> Network:
+        return self._runner.network
+
+    @property
     def engine(self) -> str:
         return self._runner.engine
 

@@ -27,7 +27,7 @@ FREE = frozenset(
     {
         *("cumsum", "cumprod", "argmax", "argmin", "topk", "sort", "argsort", "max", "min", "any", "all", "var_mean"),
         *("std_mean", "index", "index_add", "index_fill", "masked_scatter", "scatter_add", "bucketize", "one_hot"),
-        *("full_like", "copy", "arange", "nonzero", "unique", "bincount", "count_nonzero", "meshgrid", "swapaxes"),
+        *("full_like", "copy", "arange", "nonzero", "unique", "bincount", "count_nonzero", "meshgrid"),
         *(
             "select_scatter",
             "slice_scatter",
@@ -46,6 +46,14 @@ FREE = frozenset(
     }
 )
 """Operators without an op that dispatch no matrix product: their multiply-accumulates are 0, as by torch's counter."""
+
+KEEP_SHAPE = frozenset(
+    {
+        *("cumsum", "cumprod", "sort", "argsort", "full_like", "rand_like", "randn_like", "zeros_like", "ones_like"),
+        *("empty_like", "triu", "tril", "bernoulli", "masked_fill", "flip", "roll", "copy", "erfinv", "logcumsumexp"),
+    }
+)
+"""Operators without an op whose results have the shape of their first input."""
 
 SAME = frozenset({"lift_fresh", "lift_fresh_copy", "lift", "alias_copy", "detach_copy", "pin_memory", "_assert_tensor"})
 """Operators that return the values of their first argument. They are not nodes."""
@@ -123,6 +131,8 @@ def _batch_norm(args: _Arguments, kwargs: dict[str, Any]) -> _Translated:
 
 
 def _batch_norm_of_batch(args: _Arguments, kwargs: dict[str, Any]) -> _Translated:
+    if len(args) == 6:  # without running statistics
+        args = (*args[:3], None, None, *args[3:])
     given, weight, bias, mean, variance, training, momentum, eps = args[:8]
     return "batch_norm", (given, mean, variance, weight, bias, training, momentum, eps), {}
 
@@ -213,6 +223,7 @@ _RENAMED = {
     **{"feature_dropout": "dropout2d", "numpy_T": "T", "matrix_H": "mT", "reshape_alias": "reshape"},
     **{"__and__": "and", "__or__": "or", "__xor__": "xor", "multiply": "mul", "divide": "div", "subtract": "sub"},
     **{f"{kind}max_pool{n}d_with_indices": f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)},
+    **{"swapaxes": "transpose", "swapdims": "transpose", "moveaxis": "movedim"},
     **{"clip": "clamp", "concat": "cat", "concatenate": "cat", "true_divide": "div", "negative": "neg"},
 }
 """Operators that another name computes, with the same arguments."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vggscope.errors import ShapeError
-from vggscope.foreign.aten import FREE, MAKERS, SAME, FunctionCall, recurrent
+from vggscope.foreign.aten import FREE, KEEP_SHAPE, MAKERS, SAME, FunctionCall, recurrent
 from vggscope.foreign.values import UNKNOWN, ProgramValue, can_view, values_in
 from vggscope.graph import ConstantValue, Node, Parameter
 from vggscope.ops.activation import Overwriting
@@ -37,13 +37,30 @@ class Scope:
     layer: str = ""
 
 
+@record
+class ProgramCall:
+    """A call as it was read: the tensors of `ops`, the weights last, or of all arguments if there is no op.
+
+    `nodes` are the names of the results that are nodes, empty for constants. A call of several nodes has an op for
+    each, or one for all.
+    """
+
+    call: FunctionCall
+    ops: tuple[Op, ...]
+    inputs: tuple[ProgramValue, ...]
+    weights: tuple[ProgramValue, ...]
+    results: tuple[ProgramValue, ...]
+    nodes: tuple[str, ...]
+
+
 @dataclass
 class Program:
     """The nodes and the shapes that were recorded, in execution order.
 
     `dtype` is the network's own. `reserved` are the paths of modules, which no function's node is named after.
     `resized` says that the inputs have other sizes than in the file: results then have the shapes of the rules.
-    `unknown` are the places of each op of unknown cost, and `read` the parameters that nodes read.
+    `unknown` are the places of each op of unknown cost, and `read` the parameters that nodes read. `calls` are all
+    calls, those of constants too, and `same` has each tensor that is another one with that.
     """
 
     dtype: str
@@ -54,6 +71,8 @@ class Program:
     unknown: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
+    calls: list[ProgramCall] = field(default_factory=list)
+    same: list[tuple[ProgramValue, ProgramValue]] = field(default_factory=list)
     _pieces: set[str] = field(default_factory=set)
     _repeats: dict[str, int] = field(default_factory=dict)
 
@@ -85,10 +104,17 @@ class Program:
         result = ProgramValue(value.shape, value.dtype, filed=value.filed, strides=value.strides, memory=value.memory)
         self._add(path, op, (value,), (), result, path)
         result.memory = value.memory
+        call = FunctionCall("alias", False, (value,), {})
+        self.calls.append(ProgramCall(call, (op,), (value,), (), (result,), (result.source,)))
         return result
+
+    def created(self, call: FunctionCall, result: ProgramValue) -> None:
+        """Record a call that makes a constant of no tensor."""
+        self.calls.append(ProgramCall(call, (), (), (), (result,), ("",)))
 
     def _same(self, value: ProgramValue, results: Sequence[ProgramValue]) -> None:
         for result in results:
+            self.same.append((result, value))
             result.takes(value)
             result.shape = value.shape if self.resized else result.shape
 
@@ -103,6 +129,7 @@ class Program:
             (matrix,) = tensors[:1]
             is_turned = call.name != "permute" or [axis % 2 for axis in call.args[1]] == [1, 0]
             results[0].turned = matrix if is_turned and not matrix.is_computed else None
+        self.calls.append(ProgramCall(call, (), tuple(tensors), (), tuple(results), ("",) * len(results)))
 
     def _record(
         self, call: FunctionCall, tensors: tuple[ProgramValue, ...], results: Sequence[ProgramValue], scope: Scope
@@ -110,16 +137,23 @@ class Program:
         if self.resized:
             call = _resized(call, tensors, results)
         ops, inputs, weights = read_call(call, tensors, results, scope)
+        if self.resized and has_no_rule(ops[0]):
+            _resize(call, tensors, results)
         module = scope.path if scope.layer else None
         base = scope.path if module else ".".join(filter(None, (scope.path, call.name)))
         if len(ops) == len(results) > 1:
-            for op, result in zip(ops, results):
-                self._pieces.add(self._add(base, op, inputs, weights, result, None))
+            pieces = tuple(self._add(base, op, inputs, weights, result, None) for op, result in zip(ops, results))
+            self._pieces.update(pieces)
+            self.calls.append(ProgramCall(call, ops, inputs, weights, tuple(results), pieces))
             return
         first = self._add(base or call.name, ops[0], inputs, weights, results[0], module)
+        names = [first]
         for position, result in enumerate(results[1:], 1):
             op = CallResult(ops[0].name, position, result.shape)
-            self._pieces.add(self._add(first, op, (results[0],), (), result, None))
+            names.append(self._add(first, op, (results[0],), (), result, None))
+        self._pieces.update(names[1:])
+        read = _with_states(call, inputs)
+        self.calls.append(ProgramCall(call, ops[:1], read, weights, tuple(results), tuple(names)))
         if call.in_place and not isinstance(ops[0], View):
             results[0].memory = tensors[0].memory
 
@@ -225,6 +259,11 @@ def read_call(
         tensors = (tensors[0], *tensors[3:], *tensors[1:3])  # the weights first, as in the module
     is_weighted = call.name in WEIGHTED or call.name == "instance_norm"
     return (ops, tensors[:1], tensors[1:]) if is_weighted else (ops, tensors, ())
+
+
+def _with_states(call: FunctionCall, inputs: tuple[ProgramValue, ...]) -> tuple[ProgramValue, ...]:
+    """The inputs of a call; those of a recurrent layer with its first states, which are none if they are constants."""
+    return (inputs[0], *values_in(call.args[1])) if recurrent(call) is not None else inputs
 
 
 def has_no_rule(op: Op) -> bool:
@@ -377,6 +416,16 @@ def _resized(call: FunctionCall, tensors: Sequence[ProgramValue], results: Seque
         return call
     numbers[place] = numbers[place] * given.shape[axis] // filed[axis]
     return replace(call, args=(call.args[0], tuple(numbers), *call.args[2:]))
+
+
+def _resize(call: FunctionCall, tensors: Sequence[ProgramValue], results: Sequence[ProgramValue]) -> None:
+    """Give the results of a call without a rule their shapes. Raise ShapeError if they are not those in the file."""
+    if all(value.filed in (None, value.shape) for value in tensors):
+        return
+    if call.name not in KEEP_SHAPE:
+        raise ShapeError(f"the shape of what {call.name} returns is known for the sizes in the file alone")
+    for result in results:
+        result.shape = tensors[0].shape
 
 
 def _place_of(before: Shape, axis: int, after: Shape) -> int | None:

@@ -7,11 +7,14 @@ from math import prod
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, WHOLE, AxisMaps, pointwise, without
-from vggscope.ops.base import Op, SavedTensors, Shape, numel
+from vggscope.ops.base import Op, SavedTensors, Shape, TensorArgument, TorchCall, numel
 from vggscope.ops.elementwise import broadcast
 from vggscope.ops.normal_form import NormalForm, bias, linear, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
+
+PRODUCTS = frozenset({"matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "addmm", "baddbmm", "addmv"})
+"""torch's functions that a MatrixProduct may be."""
 
 
 @record
@@ -29,6 +32,15 @@ class MatrixProduct(Op):
     copied: tuple[bool, bool] = (False, False)
     beta: float = 1
     alpha: float = 1
+
+    def torch_call(self, count: int) -> TorchCall | None:
+        if self.function not in PRODUCTS:
+            return None
+        return TorchCall(
+            self.function,
+            tuple(map(TensorArgument, range(count))),
+            (("beta", self.beta), ("alpha", self.alpha)) if self._adds else (),
+        )
 
     @property
     def name(self) -> str:
@@ -113,6 +125,9 @@ class Einsum(Op):
     equation: str
     copied: tuple[bool, ...] = ()
 
+    def torch_call(self, count: int) -> TorchCall:
+        return TorchCall("einsum", (self.equation, *map(TensorArgument, range(count))))
+
     def _sizes(self, inputs: tuple[Shape, ...]) -> tuple[dict[str, int], str]:
         left, arrow, right = self.equation.replace(" ", "").partition("->")
         if "." in left or not arrow:
@@ -168,6 +183,13 @@ class ScaledDotProductAttention(Op):
     dropout_p: float = 0.0
     is_causal: bool = False
     scale: float | None = None
+
+    def torch_call(self, count: int) -> TorchCall:
+        return TorchCall(
+            self.name,
+            tuple(map(TensorArgument, range(count))),
+            (("dropout_p", self.dropout_p), ("is_causal", self.is_causal), ("scale", self.scale)),
+        )
 
     @property
     def is_random(self) -> bool:  # type: ignore[override]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, StridedWindow, pointwise
@@ -15,6 +17,8 @@ from vggscope.units import count_text, kernel_text, shape_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Item = TypeVar("Item")
 
 Shape = tuple[int, ...]
 """A tensor's shape in torch's order, batch dimension first. A Network has the shapes for a batch of one."""
@@ -110,6 +114,44 @@ MOVES_VALUES = "none, it moves values"
 
 LAYOUT_EXCHANGES = (("layout", 0.5),)
 """The `exchanges` of ops that only change the shape."""
+
+
+@record
+class TensorArgument:
+    """A tensor among the arguments of a call: the one at `place` of those that it reads, weights last."""
+
+    place: int
+
+
+@record
+class DtypeArgument:
+    """A dtype among the arguments of a call, by torch's name; that of the result if the name is empty."""
+
+    name: str = ""
+
+
+@record
+class TorchCall:
+    """A call of one of torch's functions, by its name in torch.nn.functional, in torch or as a method of a tensor.
+
+    `args` and `kwargs` have a TensorArgument for each tensor, which may be in a list. `piece` is the place of the
+    result among several. An `in_place` call writes to its first argument.
+    """
+
+    function: str
+    args: tuple[object, ...]
+    kwargs: tuple[tuple[str, object], ...] = ()
+    piece: int | None = None
+    in_place: bool = False
+
+
+def call_of(function: str, *others: object, piece: int | None = None, **named: object) -> TorchCall:
+    """Return the call of a function of one tensor and other arguments.
+
+    >>> call_of("relu").args
+    (TensorArgument(place=0),)
+    """
+    return TorchCall(function, (TensorArgument(0), *others), tuple(named.items()), piece)
 
 
 @record
@@ -477,6 +519,17 @@ class Op:
             is_monotone=self.is_monotone,
         )
 
+    def torch_call(self, count: int) -> TorchCall | None:
+        """The call of torch's function that computes the op from `count` tensors, its weights last.
+
+        None if the op has none: it is then the class of its name in torch.nn, which `arguments` build, or unknown.
+        """
+        return None
+
+    def with_constants(self, sources: Sequence[Item], constants: Iterator[Item]) -> list[Item]:
+        """All inputs in the order of the call: those of the node, and the next constants where it reads some."""
+        return list(sources)
+
     def arguments(self) -> dict[str, object]:
         """The arguments that build torch's module of this name, without those that are torch's defaults.
 
@@ -487,6 +540,23 @@ class Op:
             for field in fields(self)
             if field.repr and getattr(self, field.name) != field.default
         }
+
+
+def named_arguments(given: Iterable[object]) -> dict[str, object]:
+    """Return the arguments among these that a text such as `correction=0` names; those that are None are left out.
+
+    >>> named_arguments([None, 2, "alpha=0.5", "rounding_mode=floor", "dtype=None"])
+    {'alpha': 0.5, 'rounding_mode': 'floor'}
+    """
+    texts = (value.split("=", 1) for value in given if isinstance(value, str) and "=" in value)
+    return {name: _literal(text) for name, text in texts if text != "None"}
+
+
+def _literal(text: str) -> object:
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _scalar(value: object) -> object:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps
-from vggscope.ops.base import Op, SavedTensors, Shape
+from vggscope.ops.base import Item, Op, SavedTensors, Shape
 from vggscope.ops.normal_form import NormalForm
 from vggscope.record import record
 
@@ -38,6 +38,12 @@ class WithConstants(Op):
         if self.constants.count(None) != len(inputs):
             raise ShapeError(f"{self.op.name} reads {self.constants.count(None)} values here, not {len(inputs)}")
         return tuple(next(rest) if constant is None else constant for constant in self.constants)
+
+    def with_constants(self, sources: Sequence[Item], constants: Iterator[Item]) -> list[Item]:
+        own = iter(sources)
+        return self.op.with_constants(
+            [next(own if shape is None else constants) for shape in self.constants], constants
+        )
 
     def normal_form(
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
@@ -161,6 +167,8 @@ def _delegate(wrapper: type[Op]) -> None:
     given: dict[str, object] = {name: _of_own_inputs(name) for name in _OF_INPUTS}
     given["output_shape"] = lambda self, *inputs: self.op.output_shape(*self.own_inputs(inputs))
     given["fitted"] = lambda self, shape: replace(self, op=self.op.fitted(shape))
+    given["with_constants"] = lambda self, sources, constants: self.op.with_constants(sources, constants)
+    given["torch_call"] = lambda self, count: self.op.torch_call(count)
     given["without_constants"] = property(attrgetter("op.without_constants"))
     given["unwrapped"] = lambda self, inputs: self.op.unwrapped(self.own_inputs(inputs))
     for name in vars(Op):

@@ -8,7 +8,20 @@ from math import inf, isfinite, isnan
 from types import MappingProxyType
 
 from vggscope.errors import ShapeError, option
-from vggscope.ops.base import MAKE_EQUAL, MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, numel
+from vggscope.ops.base import (
+    MAKE_EQUAL,
+    MOVES_VALUES,
+    NOTHING,
+    DtypeArgument,
+    Op,
+    SavedTensors,
+    Shape,
+    TensorArgument,
+    TorchCall,
+    call_of,
+    named_arguments,
+    numel,
+)
 from vggscope.ops.normal_form import (
     IDENTITY,
     NormalForm,
@@ -90,6 +103,19 @@ class Elementwise(Op):
     function: str
     arguments_given: tuple[object, ...] = ()
     inplace: bool = False
+
+    def torch_call(self, count: int) -> TorchCall | None:
+        if self.function not in KEEPS:
+            return None
+        if self.converts and self.function not in ("clone", "contiguous"):
+            return call_of("to", DtypeArgument())
+        tensors = map(TensorArgument, range(count))
+        given = [next(tensors) if value is None else value for value in self.arguments_given or (None,) * count]
+        if self.converts:
+            return call_of(self.function)  # its other argument is the memory's format
+        named = named_arguments(given)
+        plain = [None if value == "None" else value for value in given if not _is_named(value)]
+        return TorchCall(self.function, tuple(plain), tuple(named.items()), in_place=self.inplace)
 
     @property
     def name(self) -> str:
@@ -275,6 +301,10 @@ class _Place:
     """The number of a tensor among an op's inputs."""
 
     number: int
+
+
+def _is_named(value: object) -> bool:
+    return isinstance(value, str) and "=" in value
 
 
 def _is_number(value: object) -> bool:

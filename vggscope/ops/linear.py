@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError, option
 from vggscope.ops.axis_maps import SAME, AxisMaps, without
-from vggscope.ops.base import Op, SavedTensors, Shape, numel
+from vggscope.ops.base import Op, SavedTensors, Shape, TensorArgument, TorchCall, numel
 from vggscope.ops.normal_form import NormalForm, bias, linear, reshape
 from vggscope.record import record
 from vggscope.units import count_text, kernel_text, shape_text
@@ -93,6 +93,9 @@ class Bilinear(Op):
 
     name = "bilinear"
     other_formula = "bias: 1 a value"
+
+    def torch_call(self, count: int) -> TorchCall:
+        return TorchCall("bilinear", tuple(map(TensorArgument, range(count))))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         left, right, weight = inputs[:3]

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from vggscope.errors import ShapeError, option
 from vggscope.ops.axis_maps import SAME, AxisMaps, Shifted, throughout
-from vggscope.ops.base import MAKE_EQUAL, MOVES_VALUES, Op, Shape
+from vggscope.ops.base import MAKE_EQUAL, MOVES_VALUES, Op, Shape, TensorArgument, TorchCall
 from vggscope.ops.normal_form import NormalForm, join, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
@@ -22,6 +22,9 @@ class Concatenation(Op):
     gradient = "part"
 
     dim: int = 0
+
+    def torch_call(self, count: int) -> TorchCall:
+        return TorchCall("cat", (tuple(map(TensorArgument, range(count))), self.dim))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         axis = self.dim % len(inputs[0])
@@ -59,6 +62,9 @@ class Stack(Op):
     gradient = "part"
 
     dim: int = 0
+
+    def torch_call(self, count: int) -> TorchCall:
+        return TorchCall("stack", (tuple(map(TensorArgument, range(count))), self.dim))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if len(set(inputs)) > 1:

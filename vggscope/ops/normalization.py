@@ -7,7 +7,17 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, throughout
-from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, expect_channels, numel
+from vggscope.ops.base import (
+    KernelCall,
+    Op,
+    SavedTensors,
+    Shape,
+    TensorArgument,
+    TorchCall,
+    call_of,
+    expect_channels,
+    numel,
+)
 from vggscope.ops.normal_form import BATCH_NORM, NormalForm, PrimitiveStep, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text, shape_text
@@ -57,6 +67,12 @@ class BatchNorm2d(_ChannelNorm):
 
     batch_statistics: bool = field(default=False, kw_only=True, repr=False)
     """Whether the mean and variance are those of the batch at evaluation too, in spite of running statistics."""
+
+    def torch_call(self, count: int) -> TorchCall | None:
+        if not self.batch_statistics:
+            return None
+        learned = (TensorArgument(1), TensorArgument(2)) if self.affine else (None, None)
+        return call_of("batch_norm", None, None, *learned, True, 0.0, self.eps)
 
     @property
     def predicts_memory(self) -> bool:
@@ -167,6 +183,16 @@ class _LastAxesNorm(Op):
     """Each sample's values over the last axes, of the shape `normalized_shape`, divided by a statistic of theirs."""
 
     normalized_shape: tuple[int, ...]
+
+    def arguments(self) -> dict[str, object]:
+        # A number would be the last axis alone.
+        return (
+            {**super().arguments(), "normalized_shape": self.normalized_shape} if self._is_map else super().arguments()
+        )
+
+    @property
+    def _is_map(self) -> bool:
+        return len(self.normalized_shape) > 1
 
     @property
     def features_axis(self) -> int | None:
@@ -284,6 +310,18 @@ class InstanceNorm2d(_ChannelNorm):
     affine: bool = False
     track_running_stats: bool = False
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("instance_norm", *self._statistics, *self._learned, not self.track_running_stats, 0.0, self.eps)
+
+    @property
+    def _learned(self) -> tuple[object, ...]:
+        return (TensorArgument(1), TensorArgument(2)) if self.affine else (None, None)
+
+    @property
+    def _statistics(self) -> tuple[object, ...]:
+        first = 3 if self.affine else 1
+        return (TensorArgument(first), TensorArgument(first + 1)) if self.track_running_stats else (None, None)
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # torch runs a batch norm over the channels of all samples, with weight and bias repeated.
         channels = (output[:2], None)
@@ -307,6 +345,9 @@ class Normalize(Op):
 
     dim: int = 1
     eps: float = 1e-12
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("normalize", 2.0, self.dim, self.eps)
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         length = output[self.dim]

@@ -14,6 +14,12 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 """The gates of each step, each with a product of the input and one of the last state."""
 
 
+def _of_class(arguments: dict[str, object], mode: str) -> dict[str, object]:
+    """The arguments of torch's class for a mode, of which the RNN alone has a nonlinearity."""
+    others = {"mode"} if mode == "RNN" else {"mode", "nonlinearity"}
+    return {name: value for name, value in arguments.items() if name not in others}
+
+
 @record
 class Recurrent(Op):
     """torch's RNN, GRU or LSTM, by `mode`. Its inputs are the sequence and optionally the first states.
@@ -42,6 +48,9 @@ class Recurrent(Op):
     @property
     def name(self) -> str:
         return self.mode
+
+    def arguments(self) -> dict[str, object]:
+        return _of_class(super().arguments(), self.mode)
 
     @property
     def features_axis(self) -> int:
@@ -139,6 +148,9 @@ class RecurrentCell(Op):
     @property
     def name(self) -> str:
         return f"{self.mode}Cell"
+
+    def arguments(self) -> dict[str, object]:
+        return _of_class(super().arguments(), self.mode)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
         return None

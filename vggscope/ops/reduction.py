@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, without
-from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
+from vggscope.ops.base import (
+    NOTHING,
+    Op,
+    SavedTensors,
+    Shape,
+    TensorArgument,
+    TorchCall,
+    Window,
+    named_arguments,
+    numel,
+)
 from vggscope.ops.normal_form import NormalForm, mean_of_axes, multiply, reshape
 from vggscope.ops.pooling import maximum_of_windows
 from vggscope.record import record
@@ -27,9 +37,21 @@ class Reduction(Op):
     options: tuple[str, ...] = ()
     """torch's other arguments, such as `correction=0`."""
 
+    def torch_call(self, count: int) -> TorchCall | None:
+        if self.function not in REDUCTIONS:
+            return None
+        named = {**self._where(), **named_arguments(self.options)}
+        return TorchCall(self.function, (TensorArgument(0),), tuple(named.items()))
+
     @property
     def name(self) -> str:
         return self.function
+
+    def _where(self) -> dict[str, object]:
+        """The axes as the function takes them: some take one alone, and some none for all."""
+        if self.dim is None:
+            return {"dim": (), "keepdim": self.keepdim} if self.function in ("amax", "amin") else {}
+        return {"dim": self.dim[0] if len(self.dim) == 1 else self.dim, "keepdim": self.keepdim}
 
     @property
     def other_formula(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, TorchCall, call_of
 from vggscope.record import record
 
 IDLE = "none at evaluation"
@@ -95,6 +95,9 @@ class Detach(Op):
     allocates = False
     active_in = "training"
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("detach")
+
 
 @record
 class AlphaDropout(Dropout):
@@ -113,6 +116,9 @@ class AlwaysDropout(Dropout):
     training_fields = frozenset()
     is_random = True
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("dropout", self.p, True)
+
 
 @record
 class StochasticDepth(_Random):
@@ -122,6 +128,9 @@ class StochasticDepth(_Random):
     """
 
     mode: str
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("alias")
 
     @property
     def predicts_memory(self) -> bool:

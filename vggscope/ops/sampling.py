@@ -8,7 +8,7 @@ from math import ceil, floor
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
-from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.base import Op, Shape, TorchCall, call_of, numel
 from vggscope.ops.normal_form import IDENTITY, NormalForm
 from vggscope.record import record
 from vggscope.units import kernel_text, shape_text
@@ -31,6 +31,17 @@ class Upsample(Op):
     align_corners: bool | None = None
     recompute_scale_factor: bool | None = None
     antialias: bool = False
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of(
+            "interpolate",
+            self.size,
+            self.scale_factor,
+            self.mode,
+            self.align_corners,
+            self.recompute_scale_factor,
+            antialias=self.antialias,
+        )
 
     @property
     def predicts_memory(self) -> bool:

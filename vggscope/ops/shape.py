@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, reshaped
-from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, Op, Shape, numel
+from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, Op, Shape, TorchCall, call_of, numel
 from vggscope.ops.normal_form import NormalForm, reshape
 from vggscope.record import record
 
@@ -26,6 +26,9 @@ class Flatten(Op):
 
     start_dim: int = 1
     end_dim: int = -1
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("flatten", self.start_dim, self.end_dim)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

@@ -8,7 +8,18 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError, option
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow, reshaped, throughout
-from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, Window, numel
+from vggscope.ops.base import (
+    LAYOUT_EXCHANGES,
+    MOVES_VALUES,
+    NOTHING,
+    Op,
+    SavedTensors,
+    Shape,
+    TorchCall,
+    Window,
+    call_of,
+    numel,
+)
 from vggscope.ops.normal_form import (
     IDENTITY,
     NormalForm,
@@ -79,6 +90,9 @@ class Reshape(_SameOrder):
 
     target: Shape
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("reshape", self.target)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         known = numel(tuple(size for size in self.target if size != -1))
@@ -110,6 +124,9 @@ class Permute(View):
 
     dims: tuple[int, ...]
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("permute", self.dims)
+
     @property
     def permutation(self) -> tuple[int, ...]:
         return self.dims
@@ -139,6 +156,9 @@ class Squeeze(_SameOrder):
 
     dim: tuple[int, ...] | None = None
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("squeeze") if self.dim is None else call_of("squeeze", self.dim)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         axes = range(len(shape)) if self.dim is None else [axis % len(shape) for axis in self.dim]
@@ -152,6 +172,9 @@ class Unsqueeze(_SameOrder):
     function = "unsqueeze"
 
     dim: int
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("unsqueeze", self.dim)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
@@ -167,6 +190,9 @@ class Expand(View):
     gradient = "new"
 
     target: Shape
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("expand", self.target)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
@@ -195,6 +221,9 @@ class Slice(View):
     gradient = "new"
 
     index: tuple[Item, ...]
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("getitem", tuple(map(_index, self.index)))
 
     @property
     def predicts_memory(self) -> bool:
@@ -263,6 +292,11 @@ class Slice(View):
         return (axes,)
 
 
+def _index(item: Item) -> object:
+    """A part of an index as Python writes it."""
+    return slice(*item) if isinstance(item, tuple) else Ellipsis if item == "..." else item
+
+
 @record
 class _Piece(View):
     """Piece `position` of the axis `dim`: one of the results of a call that cuts a tensor up."""
@@ -299,6 +333,9 @@ class Chunk(_Piece):
 
     chunks: int
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("chunk", self.chunks, self.dim, piece=self.position)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         axis = self.dim % len(shape)
@@ -319,6 +356,9 @@ class Split(_Piece):
     function = "split"
 
     size: int | tuple[int, ...]
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("split", self.size, self.dim, piece=self.position)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
@@ -351,6 +391,9 @@ class Select(_Piece):
     predicts_memory = False  # the gradient of a piece that is not read is one zero, expanded
     function = "unbind"
 
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("select", self.dim, self.position)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         axis = self.dim % len(shape)
@@ -375,6 +418,9 @@ class Pad(View):
     pad: tuple[int, ...]
     mode: str = "constant"
     value: float | None = None
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("pad", self.pad, self.mode, self.value)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,)) if self.mode in ("reflect", "replicate") else NOTHING
@@ -418,6 +464,9 @@ class Roll(View):
 
     shifts: tuple[int, ...]
     dims: tuple[int, ...]
+
+    def torch_call(self, count: int) -> TorchCall:
+        return call_of("roll", self.shifts, self.dims)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         if not self.dims:

@@ -16,6 +16,7 @@ from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
     from vggscope.checkpoint.contents import Checkpoint
+    from vggscope.foreign.torch.program_run import ProgramRunner
 
 
 def claims(word: str) -> bool:
@@ -112,3 +113,22 @@ def library_model(word: str) -> tuple[str, int | None] | None:
     with suppress(CheckpointError):
         return library_word(weights_path(word))
     return None
+
+
+def runner(word: str, options: BuildOptions) -> ProgramRunner | None:
+    """The program in an archive of TorchScript as torch runs it by vggscope's calls; None for any other file.
+
+    Raises as `load` does, and ModelError for an op that is not run, or a weight that is not read.
+    """
+    from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
+    from vggscope.checkpoint.reader import explained, read, weights_path
+
+    path = weights_path(word)
+    if read(path).format != TORCH_SCRIPT:
+        return None
+    from vggscope.foreign.torch.program_run import ProgramRunner, given_data
+    from vggscope.foreign.torch.script import tape_of_script
+
+    with explained(path):
+        tape, checkpoint = tape_of_script(path, printable(os.path.basename(path)), options)
+    return ProgramRunner(tape, checkpoint, given_data(options))

@@ -32,10 +32,10 @@ def load(word: str, options: BuildOptions) -> Network:
 
 def graph(word: str, options: BuildOptions) -> Network | None:
     """The Network of the file's configuration; None for a file of weights alone. Raises as `load` does."""
+    from vggscope.checkpoint.formats.archive import json_of
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.formats.hdf5 import model_configuration
     from vggscope.checkpoint.reader import explained
-    from vggscope.foreign.archive import json_of
     from vggscope.foreign.keras.model import model_of
     from vggscope.foreign.keras.network import network_of_keras
     from vggscope.foreign.layer_graph import check_classes, given_shapes, naming_file

@@ -166,7 +166,7 @@ def _reference(chosen: _Choice, options: BuildOptions, notes: tuple[str, ...]) -
     word = chosen.word
     network = replace(resolve(word, options), name=chosen.name or word)
     texts = tuple(note.format(network.name) for note in notes)
-    return Reference(network, lambda: resolve_module(word, options), texts, chosen.likeness)
+    return Reference(network, lambda: resolve_module(word, options, any_graph=True), texts, chosen.likeness)
 
 
 def _counterpart(word: str | None, model: str, ours: Network, options: BuildOptions) -> _Choice:

@@ -6,7 +6,7 @@ Each kind is one file in this folder with the functions
     load(word, options) -> Network
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
     inputs(word) -> Inputs | None        only for a source whose words hold the inputs that a model was run on
-    runner(word, options) -> Runner      only for a source of files that another runtime runs, when it is asked to
+    runner(word, options) -> Runner | None    only for a source of files that are run with their own weights
     graph(word, options) -> Network | None    only for a source of files that hold weights, and a graph or none
     library_model(word) -> (word, classes) | None    only for a source whose words may be a library's model
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vggscope.analysis.compare import Compared
-    from vggscope.foreign.onnx.run import OnnxRunner
+    from vggscope.diffing.numeric import Runner
     from vggscope.graph import Network
     from vggscope.inputs import Inputs
 
@@ -73,8 +73,8 @@ class Source:
         return getattr(self._module, "build", None)
 
     @property
-    def runner(self) -> Callable[[str, BuildOptions], OnnxRunner] | None:
-        """The function that makes what runs the word's file; None where torch runs a module."""
+    def runner(self) -> Callable[[str, BuildOptions], Runner | None] | None:
+        """The function that makes what runs the word's file with its weights; None for a source of modules."""
         return getattr(self._module, "runner", None)
 
     def inputs(self, word: str) -> Inputs | None:
@@ -287,7 +287,7 @@ def graph_in(word: str, options: BuildOptions) -> Network | None:
     return None if claimed is None else claimed[0].graph(claimed[1], options)
 
 
-def runner_of(word: str, options: BuildOptions) -> OnnxRunner | None:
+def runner_of(word: str, options: BuildOptions) -> Runner | None:
     """What runs the file that a word names; None for a word whose model torch runs.
 
     Raises ModelError for a file that cannot be read, and MissingTool where its runtime is not installed.
@@ -296,17 +296,31 @@ def runner_of(word: str, options: BuildOptions) -> OnnxRunner | None:
     return None if claimed is None or claimed[0].runner is None else claimed[0].runner(claimed[1], options)
 
 
-def resolve_module(word: str, options: BuildOptions | None = None) -> nn.Module:
-    """The module that a word names, with weights, on the caller's default device; raises as `resolve` does."""
+def resolve_module(word: str, options: BuildOptions | None = None, *, any_graph: bool = False) -> nn.Module:
+    """The module that a word names, with weights, on the caller's default device; raises as `resolve` does.
+
+    `any_graph`: it runs at evaluation alone, so that it may be that of a Network that is no chain of modules.
+    """
     options = options or BuildOptions()
     source, word = _source_of(word, options)
     _import_torch()
     with step(f"building {word}"):
         if source.build is not None:
             return source.build(word, options)
-        from vggscope.builders.module import module
+        return module_of(source.load(word, options), any_graph=any_graph)
 
-        return module(source.load(word, options))
+
+def module_of(network: Network, *, any_graph: bool = False) -> nn.Module:
+    """The module of a Network; with `any_graph`, one that runs its ops one by one if it is no chain of modules."""
+    from vggscope.builders.graph_module import graph_module, tape_of
+    from vggscope.builders.module import module
+
+    try:
+        return module(network)
+    except ModelError:
+        if not any_graph:
+            raise
+        return graph_module(tape_of(network))
 
 
 def _source_of(word: str, options: BuildOptions) -> tuple[Source, str]:

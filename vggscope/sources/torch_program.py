@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
+
+if TYPE_CHECKING:
+    from vggscope.foreign.torch.program_run import ProgramRunner
 
 
 def claims(word: str) -> bool:
@@ -20,3 +25,15 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.foreign.torch.export import network_of
 
     return network_of(word, options)
+
+
+def runner(word: str, options: BuildOptions) -> ProgramRunner:
+    """The program as torch runs it, with the file's weights, on the data in `options` if they hold any.
+
+    Raises as `load` does, and ModelError for an op that is not run, or a weight that is not read.
+    """
+    from vggscope.checkpoint.reader import read
+    from vggscope.foreign.torch.export import tape_of
+    from vggscope.foreign.torch.program_run import ProgramRunner, given_data
+
+    return ProgramRunner(tape_of(word, options), read(word), given_data(options))

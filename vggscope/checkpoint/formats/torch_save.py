@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, StoredModule, StoredTensor
-from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.bounded_file import BoundedFile, FileWindow
 from vggscope.checkpoint.formats.module_tree import is_module, tree_of
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, Dictionary, Instance, Opaque, Tensor
 from vggscope.checkpoint.formats.pickle_scanner import LARGEST_PICKLE, PickleScanner
@@ -98,6 +98,19 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
     else:
         checkpoint = checkpoint_of(root, scanner, path, "torch zip")
     return replace(checkpoint, storages=storages, big_endian=big_endian)
+
+
+def read_inner(file: BoundedFile, window: FileWindow, path: str) -> Checkpoint:
+    """The checkpoint of torch.save that is a member of another archive, uncompressed. Raises as `read_zip` does."""
+    file.allow(LARGEST_DIRECTORY)
+    with zipfile.ZipFile(window) as archive:
+        member = _pickle_member(archive)
+        root, scanner = scanned(file, archive, member)
+        folder = member.filename.removesuffix("data.pkl")
+        inner = _storages(archive, folder, scanner.storages, window.size)
+        big_endian = _is_big_endian(archive, folder)
+    storages = {key: replace(extent, start=window.start + extent.start) for key, extent in inner.items()}
+    return replace(checkpoint_of(root, scanner, path, "torch zip"), storages=storages, big_endian=big_endian)
 
 
 def places_in(file: BoundedFile, archive: zipfile.ZipFile) -> dict[str, list[str]]:

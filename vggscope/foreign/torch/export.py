@@ -12,20 +12,23 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
+from vggscope.builders.graph_module import GraphTape
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.formats.archive import DAMAGE, json_of, opened, text_of
 from vggscope.checkpoint.formats.bounded_file import BoundedFile, stored_member
+from vggscope.checkpoint.formats.export_archive import DTYPES, STATE_DICTS
 from vggscope.checkpoint.formats.torch_save import LARGEST_DIRECTORY, places_in
 from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
-from vggscope.foreign.archive import DAMAGE, json_of, opened, text_of
 from vggscope.foreign.aten import FunctionCall, translated
 from vggscope.foreign.growth import growth, is_extrapolated, nodes_with_growth
 from vggscope.foreign.program import Program, Scope, buffer_value, output_of, parameter_value, product
+from vggscope.foreign.torch.program_tape import program_tape
 from vggscope.foreign.torch.symbols import Sizes, hint_of, symbol_of
 from vggscope.foreign.values import ProgramValue
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Buffer, Input, Network, Output, Parameter
@@ -54,22 +57,9 @@ GRAPHS = ("models/model.json", "serialized_exported_program.json")
 WEIGHTS = "weights/model_weights_config.json"
 """The end of the name of the member with the list of the weights. Archives of older releases of torch lack it."""
 
-STATE_DICTS = ("serialized_state_dict.pt", "weights/model.pt")
-"""The ends of the name of the member with the weights in these older archives: a checkpoint in the archive."""
-
 UNTOLD_TIES = "the file does not tell which weights are the same tensor: one under several names counts several times"
 
 REMEDY = "write it again: torch.export.save(torch.export.export(model, (x,)), FILE)"
-
-DTYPES: Mapping[int, str] = MappingProxyType(
-    {
-        **{1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64"},
-        **{9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16"},
-        **{29: "float8_e4m3fn", 30: "float8_e5m2", 31: "float8_e4m3fnuz", 32: "float8_e5m2fnuz"},
-        **{33: "float8_e8m0fnu", 34: "uint32", 35: "uint64"},
-    }
-)
-"""torch's names of the numbers of ScalarType in the schema."""
 
 SINGLE = "the program was exported for a fixed batch, and its shapes do not tell those of another"
 """Why only the batch in the file is known."""
@@ -446,11 +436,15 @@ def _is_of_norm(call: Mapping[str, Any]) -> bool:
 
 @dataclass
 class _ProgramReader:
-    """Makes the Network of a graph, for the sizes that the caller wants or for those of the file."""
+    """Makes the Network of a graph, for the sizes that the caller wants or for those of the file.
+
+    `run` is the one whose calls are the Network's nodes.
+    """
 
     graph: Graph
     options: BuildOptions
     name: str
+    run: _GraphRun | None = None
 
     def __post_init__(self) -> None:
         self.dtype = _own_dtype(self.graph)
@@ -514,6 +508,7 @@ class _ProgramReader:
         return _GraphRun(self.graph, self.dtype, Sizes(hints), shapes)
 
     def _network(self, run: _GraphRun, warnings: tuple[str, ...]) -> Network:
+        self.run = run
         program, sources = run.program, run.sources()
         nodes = program.finished(frozenset(sources))
         output, place = output_of(program.nodes, sources[:MOST_OUTPUTS])
@@ -625,11 +620,28 @@ def network_of(path: str, options: BuildOptions) -> Network:
 
     Raises CheckpointError where it cannot be read, ShapeError or OptionError for inputs that it does not take.
     """
+    with _reading(path, options) as reader:
+        return reader.network()
+
+
+def tape_of(path: str, options: BuildOptions) -> GraphTape:
+    """The calls of torch's functions that compute the program, with its Network. Raises as `network_of` does."""
+    with _reading(path, options) as reader:
+        network = reader.network()
+        assert reader.run is not None
+        graph, values = reader.graph, reader.run.values
+        held = [(values[name], key) for name, key in (*graph.parameters.items(), *graph.buffers.items())]
+        inputs = [values[given.value] for given in graph.inputs]
+        return program_tape(network, reader.run.program, inputs, held, [values[name] for _, name in graph.outputs])
+
+
+@contextmanager
+def _reading(path: str, options: BuildOptions) -> Iterator[_ProgramReader]:
     graph = read(path)
     name = printable(re.split(r"[\\/]", path)[-1])
     options.refuse_column_options(f"{name} has its layers")
     with explained(path):
         try:
-            return _ProgramReader(graph, options, name).network()
+            yield _ProgramReader(graph, options, name)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _lacking(error) from None

@@ -6,17 +6,21 @@ import ast
 import struct
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vggscope.checkpoint.contents import StoredModule
+from vggscope.builders.graph_module import GraphTape
+from vggscope.checkpoint.contents import Checkpoint, Extent, StoredModule, StoredTensor
+from vggscope.checkpoint.formats.archive import opened
 from vggscope.checkpoint.formats.pickle_objects import Instance, Tensor
 from vggscope.checkpoint.formats.script_tree import script_modules
 from vggscope.checkpoint.formats.torch_save import scanned
+from vggscope.checkpoint.reader import read
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
-from vggscope.foreign.archive import opened
 from vggscope.foreign.growth import growth, nodes_with_growth
 from vggscope.foreign.program import Program, buffer_value, output_of, parameter_value
+from vggscope.foreign.torch.program_tape import program_tape
 from vggscope.foreign.torch.script_code import ScriptCode
 from vggscope.foreign.torch.script_run import REMEDY, Budget, ScriptRun
 from vggscope.foreign.values import ProgramValue, values_in
@@ -44,6 +48,23 @@ def network_of_script(path: str, name: str, options: BuildOptions) -> Network:
     Raises CheckpointError, without the path, for code that is not followed, ShapeError and OptionError for inputs that
     it does not take.
     """
+    with _reading(path, name, options) as reader:
+        return reader.network()
+
+
+def tape_of_script(path: str, name: str, options: BuildOptions) -> tuple[GraphTape, Checkpoint]:
+    """The calls of torch's functions that compute the program, with its Network, and the tensors that they read: the
+    archive's with the constants of its code. Raises as `network_of_script` does.
+    """
+    with _reading(path, name, options) as reader:
+        network, run = reader.network(), reader.one
+        assert run is not None
+        tape = program_tape(network, run.program, run.values, run.held, run.results)
+        return tape, reader.constants.added_to(read(path))
+
+
+@contextmanager
+def _reading(path: str, name: str, options: BuildOptions) -> Iterator[_ScriptReader]:
     options.refuse_column_options(f"{name} has its layers")
     with opened(path) as (file, archive):
         member = next((m for m in archive.namelist() if m.endswith("/data.pkl") and m.count("/") == 1), "")
@@ -55,14 +76,44 @@ def network_of_script(path: str, name: str, options: BuildOptions) -> Network:
         assert isinstance(root, Instance)
         code = ScriptCode(file, archive, folder)
         modules = script_modules(root, code.text_of)
-        constants = [_constant(archive, folder, tensor) for tensor in held] if isinstance(held, tuple) else []
+        constants = _Constants(archive, folder, held if isinstance(held, tuple) else ())
         try:
-            return _ScriptReader(root, modules, code, constants, name, options).network()
+            yield _ScriptReader(root, modules, code, constants, name, options)
         except ShapeError as error:
             raise ShapeError(f"{name}: {error.problem}", error.remedy) from None
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             what = printable(f"{type(error).__name__} {error}", 80)
             raise CheckpointError(f"its code is not of a form that is read ({what})", REMEDY) from None
+
+
+class _Constants:
+    """The constants of the code: their values for a run, and where their data is."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str, held: Sequence[object]) -> None:
+        self.values = [_constant(archive, folder, tensor) for tensor in held]
+        self._tensors = [tensor for tensor in held if isinstance(tensor, Tensor)]
+        self._members = {name: archive.NameToInfo.get(f"{folder}constants/{name}") for name in self._storages()}
+
+    def _storages(self) -> list[str]:
+        return [tensor.place.storage for tensor in self._tensors if tensor.place is not None]
+
+    def added_to(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint of the archive with these tensors, under the names that the code has for them."""
+        storages, tensors = dict(checkpoint.storages), list(checkpoint.tensors)
+        for number, tensor in enumerate(self._tensors):
+            place = tensor.place
+            info = self._members[place.storage] if place is not None else None
+            if place is not None and info is not None:
+                place = replace(place, storage=f"constants/{place.storage}")
+                kind = "zip" if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1 else "packed"
+                storages[place.storage] = Extent(info.header_offset, info.file_size, kind)
+            tensors.append(StoredTensor(constant_key(number), tensor.shape, tensor.dtype, place, is_buffer=True))
+        return replace(checkpoint, tensors=tuple(tensors), storages=storages)
+
+
+def constant_key(number: int) -> str:
+    """The name of a constant in the code."""
+    return f"CONSTANTS.c{number}"
 
 
 def _constant(archive: zipfile.ZipFile, folder: str, tensor: object) -> ProgramValue:
@@ -104,9 +155,10 @@ class _ScriptReader:
     root: Instance
     modules: Sequence[StoredModule]
     code: ScriptCode
-    constants: Sequence[ProgramValue]
+    constants: _Constants
     name: str
     options: BuildOptions
+    one: _FinishedRun | None = None
 
     def __post_init__(self) -> None:
         elements: dict[str, int] = {}
@@ -122,6 +174,7 @@ class _ScriptReader:
         names = self._input_names()
         given, note = self._given(names)
         one, note = self._first(names, given, note)
+        self.one = one
         try:
             two = self._run(names, one.shapes, 2)
             nodes = nodes_with_growth(one.program.finished(one.sources), one.program, two.program)
@@ -137,7 +190,11 @@ class _ScriptReader:
 
     def _frozen(self) -> str:
         """A warning on weights that are constants of the code, as torch.jit.freeze leaves them; empty without any."""
-        large = [value for value in self.constants if value.numel() > 1 and value.dtype.startswith(("float", "bfloat"))]
+        large = [
+            value
+            for value in self.constants.values
+            if value.numel() > 1 and value.dtype.startswith(("float", "bfloat"))
+        ]
         if not large:
             return ""
         count = count_text(sum(value.numel() for value in large))
@@ -222,7 +279,7 @@ class _ScriptReader:
     def _run(self, names: Sequence[str], given: Sequence[tuple[Shape, str]], batch: int) -> _FinishedRun:
         program = Program(self.dtype, self.paths)
         parents = frozenset(path.rpartition(".")[0] for path in self.paths)
-        tensors = self._tensors()
+        tensors, held = self._tensors()
         values, inputs = [], []
         for argument, (shape, dtype) in zip(names, given):
             label = argument + INPUT_MARK if argument in self.paths else argument
@@ -231,15 +288,17 @@ class _ScriptReader:
             program.given(name, value)
             values.append(value)
             inputs.append(Input(name, value.shape, "" if value.dtype == self.dtype else value.dtype))
-        constants = [replace(value) for value in self.constants]
+        constants = [replace(value) for value in self.constants.values]
+        held += [(value, constant_key(number)) for number, value in enumerate(constants)]
         run = ScriptRun(self.code, program, tensors, constants, parents, self.budget)
         returned = run.forward(self.root, values)
-        return _FinishedRun(program, tuple(inputs), given, returned)
+        return _FinishedRun(program, tuple(inputs), given, returned, values, held)
 
-    def _tensors(self) -> dict[int, ProgramValue]:
-        """The tensors of the modules as constants, by the identity of the file's."""
+    def _tensors(self) -> tuple[dict[int, ProgramValue], list[tuple[ProgramValue, str]]]:
+        """The tensors of the modules as constants, by the identity of the file's, and with their keys."""
         parameters = {p.name: p for module in self.modules for p in module.parameters}
         values: dict[int, ProgramValue] = {}
+        keys: list[tuple[ProgramValue, str]] = []
         for key, tensor in _named_tensors(self.root):
             if id(tensor) in values:
                 continue
@@ -250,7 +309,8 @@ class _ScriptReader:
                 if parameter is None
                 else parameter_value(replace(parameter, dtype=own), tensor.dtype)
             )
-        return values
+            keys.append((values[id(tensor)], key))
+        return values, keys
 
     def _network(self, run: _FinishedRun, warnings: tuple[str, ...]) -> Network:
         program = run.program
@@ -292,12 +352,17 @@ class _ScriptReader:
 
 @dataclass
 class _FinishedRun:
-    """What one run of forward recorded and returned. `shapes` are those of its inputs for one sample."""
+    """What one run of forward recorded and returned. `shapes` are those of its inputs for one sample.
+
+    `values` are its inputs, and `held` the tensors of the archive with their keys.
+    """
 
     program: Program
     inputs: tuple[Input, ...]
     shapes: Sequence[tuple[Shape, str]]
     returned: Any
+    values: Sequence[ProgramValue]
+    held: Sequence[tuple[ProgramValue, str]]
 
     @property
     def results(self) -> tuple[ProgramValue, ...]:

@@ -17,11 +17,12 @@ from vggscope.checkpoint.formats.pickle_objects import Instance
 from vggscope.checkpoint.formats.pickle_objects import Tensor as FileTensor
 from vggscope.checkpoint.formats.script_tree import class_name
 from vggscope.errors import CheckpointError, ShapeError, printable
-from vggscope.foreign.aten import FunctionCall, translated
+from vggscope.foreign.aten import KEEP_SHAPE, FunctionCall, translated
 from vggscope.foreign.program import Program, Scope, has_no_rule, is_view, read_call
 from vggscope.foreign.torch.script_code import ScriptCode
 from vggscope.foreign.values import ProgramValue, values_in
-from vggscope.ops.base import Op, Shape, infer_output_shape
+from vggscope.ops.base import Op, Shape, infer_output_shape, numel
+from vggscope.ops.elementwise import broadcast
 from vggscope.ops.regularization import Identity, StochasticDepth
 
 MOST_STEPS = 600_000
@@ -66,6 +67,7 @@ class _Returned(Exception):
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,
+    "rsub": lambda value, other, alpha=1: other - alpha * value,
     "mul": operator.mul,
     "div": operator.truediv,
     "floordiv": operator.floordiv,
@@ -100,22 +102,16 @@ _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "ScalarImplicit": lambda value: value,
     "round": round,
     "len": len,
+    "copy": list,
     "list": list,
     "__range_length": lambda low, high, step: len(range(low, high, step)),
     "__derive_index": lambda index, start, step: start + index * step,
     "__getitem__": lambda held, index: held[index],
+    "slice": lambda held, *bounds: held[slice(*bounds)],
     "format": lambda text, *values: text,
     "warn": lambda *_, **__: None,
 }
 """Functions of numbers, texts and lists."""
-
-_SAME_SHAPE = frozenset(
-    {
-        *("cumsum", "cumprod", "sort", "argsort", "full_like", "rand_like", "randn_like", "zeros_like", "ones_like"),
-        *("empty_like", "triu", "tril", "bernoulli", "masked_fill", "flip", "roll", "copy", "erfinv", "logcumsumexp"),
-    }
-)
-"""Operators without a rule whose result has the shape of their first input."""
 
 
 def _reduced(value: ProgramValue, dim: Any = None, keepdim: bool = False) -> Shape | None:
@@ -134,8 +130,25 @@ def _largest(value: ProgramValue, k: int, dim: int = -1, *_: Any) -> Shape:
     return (*value.shape[:axis], k, *value.shape[axis + 1 :])
 
 
+def _indexed(value: ProgramValue, index: Any) -> Shape | None:
+    """The shape of a tensor at positions that other tensors hold; None for any other index.
+
+    The axes of the positions stand where the first of them was, or first if they were not side by side.
+    """
+    parts = index if isinstance(index, tuple) else (index,)
+    places = [place for place, part in enumerate(parts) if isinstance(part, ProgramValue)]
+    is_known = all(isinstance(part, ProgramValue) or part == slice(None) for part in parts)
+    if not places or not is_known or any(parts[place].dtype in ("bool", "uint8") for place in places):
+        return None
+    positions = broadcast(tuple(parts[place].shape for place in places))
+    kept = [side for axis, side in enumerate(value.shape) if axis not in places]
+    first = places[0] if places == list(range(places[0], places[-1] + 1)) else 0
+    return (*kept[:first], *positions, *kept[first:])
+
+
 _SHAPES: Mapping[str, Callable[..., Shape | None]] = {
     **dict.fromkeys(("argmax", "argmin", "any", "all", "max", "min"), _reduced),
+    "getitem": _indexed,
     "topk": _largest,
     "gather": lambda value, dim, index, *_, **__: index.shape,
     "index_select": lambda value, dim, index: _largest(value, index.numel(), dim),
@@ -483,8 +496,12 @@ class ScriptRun:
             raise CheckpointError(f"it calls more than {MOST_NODES} operators, at most so many are read")
         given = tuple(tuple(value) if isinstance(value, list) and not values_in(value) else value for value in args)
         call = FunctionCall(name, False, given, kwargs) if is_function else translated(name, given, kwargs)
+        if call.name in ("tensor", "arange") and not values_in((given, kwargs)):
+            return self._numbers(call)
         if call.name in _CREATED and not values_in(given):
-            return ProgramValue(self._sizes(name, given), is_computed=True)
+            made = ProgramValue(self._sizes(name, given), _created_dtype(kwargs, "float32"), is_computed=True)
+            self.program.created(call, made)
+            return made
         tensors = values_in((call.args, call.kwargs))
         if not tensors:
             raise CheckpointError(f"its code calls {printable(name, 60)} of no tensor{self._place}, unknown", REMEDY)
@@ -498,6 +515,24 @@ class ScriptRun:
             return list(results)
         return tuple(results) if len(results) > 1 else results[0]
 
+    def _numbers(self, call: FunctionCall) -> ProgramValue:
+        """The constant of numbers that the code lists, or of a range of them."""
+        numbers: Any = call.args[0]
+        if call.name == "arange":
+            ends = [value for value in call.args if isinstance(value, (int, float))]
+            start, end, step = (0, *ends, 1) if len(ends) == 1 else (*ends, 1)[:3]
+            shape: Shape = (max(math.ceil((end - start) / step), 0),)
+            leaf: Any = sum(ends)
+        else:
+            shape, leaf = (), numbers
+            while isinstance(leaf, (list, tuple)):
+                shape = (*shape, len(leaf))
+                leaf = leaf[0] if leaf else 0.0
+        dtype = "bool" if isinstance(leaf, bool) else "int64" if isinstance(leaf, int) else "float32"
+        made = ProgramValue(shape, _created_dtype(call.kwargs, dtype), is_computed=numel(shape) > 1)
+        self.program.created(call, made)
+        return made
+
     def _sizes(self, name: str, args: tuple[Any, ...]) -> Shape:
         sizes = args[0] if args else ()
         if not isinstance(sizes, tuple) or not all(isinstance(size, int) and 0 <= size < 2**31 for size in sizes):
@@ -509,7 +544,7 @@ class ScriptRun:
         dtype = _dtype_of(call, tensors)
         results = [ProgramValue((), dtype) for _ in range(_pieces(call))]
         shape = _SHAPES[call.name](*call.args, **call.kwargs) if call.name in _SHAPES else None
-        if call.name in _SAME_SHAPE or shape is not None:
+        if call.name in KEEP_SHAPE or shape is not None:
             for result in results:
                 result.shape = tensors[0].shape if shape is None else shape
             return results
@@ -618,6 +653,12 @@ _SCALAR_TYPES = {
     **{9: "complex64", 10: "complex128", 11: "bool", 15: "bfloat16"},
 }
 """torch's names of the numbers of c10::ScalarType, which the code has."""
+
+
+def _created_dtype(kwargs: Mapping[str, Any], default: str) -> str:
+    """The dtype of a tensor that a call makes of numbers or sizes."""
+    number = kwargs.get("dtype")
+    return _SCALAR_TYPES.get(number, default) if type(number) is int else default
 
 
 def _dtype_of_to(value: ProgramValue, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
