@@ -18,7 +18,7 @@ import vggscope
 from vggscope.builders.graph_module import graph_module, tape_of
 from vggscope.diffing.result import Numeric
 from vggscope.errors import ModelError, OptionError, VggscopeError
-from vggscope.inputs import Inputs
+from vggscope.inputs import Inputs, InputSize
 from vggscope.sources.resolve import runner_of
 from vggscope.trace.inputs import CallInputs
 from vggscope.vgg.options import BuildOptions
@@ -335,3 +335,45 @@ def test_any_network_of_a_file_is_run(tmp_path: Path) -> None:
     example = torch.randn(1, 3, 8, 8)
     with torch.no_grad():
         assert error(run(example), module(example)) < 1e-6
+
+
+class Rows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("kind", ["onnx", "pt2", "json"])
+def test_a_size_with_the_batch_is_that_of_the_file(tmp_path: Path, kind: str, batch: int) -> None:
+    """In Python a size with as many axes as the file's input has the batch first; else it must be the file's own."""
+    path, module, example = tmp_path / f"rows.{kind}", Rows().eval(), torch.zeros(batch, 5, 16)
+    if kind == "onnx":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter without dynamo is deprecated
+            torch.onnx.export(module, (example,), str(path), dynamo=False)
+    elif kind == "pt2":
+        torch.export.save(torch.export.export(module, (example,)), path)
+    else:
+        vggscope.lock(module, input_data=example).save(path)
+    for size in ((5, 16), (1, 5, 16), [(1, 5, 16)], (3, 5, 16)):
+        read = vggscope.network(str(path), input_size=size)
+        assert (read.input_shape, read.shapes[read.end]) == ((1, 5, 16), (1, 5, 4))
+        assert read.given_batch == (3 if size[0] == 3 else 1)
+    own = InputSize((1 if kind == "json" else batch, 5, 16))
+    assert vggscope.network(str(path), input_size=[own]).input_shape == (1, 5, 16)
+    with pytest.raises(VggscopeError):
+        vggscope.network(str(path), input_size=[InputSize((7, 5, 16))])
+    with pytest.raises(VggscopeError):
+        vggscope.network(str(path), input_size=(1, 5, 17))
+
+
+def test_a_reference_has_the_inputs_that_its_program_fixes(tmp_path: Path) -> None:
+    path = written(model("unet"), tmp_path / "x", "export", torch.zeros(1, 3, 12, 8))
+    found = vggscope.diff(model("unet"), ref=path, numeric=True)
+    assert found.numeric is not None
+    assert found.numeric.input_shape == (1, 3, 12, 8)
+    assert found.numeric.max_rel_error <= found.numeric.tolerance

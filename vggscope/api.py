@@ -331,10 +331,11 @@ def diff(
     differs in its name alone, or in whether it works in place.
 
     `numeric` copies the weights to the reference, runs both on one random input drawn with `seed`, in double precision
-    with `float64`, and compares the outputs. An ONNX file is run by onnxruntime, and its weights are copied to a module
-    beside it. `weights` is a checkpoint of the model, or of the module beside an ONNX file, to run with. A module
-    passed in stays as it is. Against a locked architecture (`ref="arch.json"`) or an ONNX file the inputs are
-    those that the file fixes unless given.
+    with `float64`, and compares the outputs. An ONNX file is run by onnxruntime, a program of torch.export or
+    TorchScript by torch, and its weights are copied to a module beside it. `weights` is a checkpoint of the model, or
+    of the module beside such a file, to run with. A module
+    passed in stays as it is. Against a locked architecture (`ref="arch.json"`), an ONNX file or a `.pt2` the
+    inputs are those that the file fixes unless given.
 
     Raises ModelError, also where no patch is found, OptionError, CheckpointError for weights that are not the model's,
     and ShapeError where the reference does not run on the input.
@@ -651,8 +652,8 @@ def export(
     A file that is there is overwritten, with `force=False` it is kept.
 
     `check` runs the file of the weights and the model with them on one random input and returns how their outputs
-    differ: an ONNX file by onnxruntime, the network in a file of Caffe, Keras, MatConvNet or Lua Torch by torch, as
-    vggscope reads it.
+    differ: an ONNX file by onnxruntime, the network in a file of torch.export, TorchScript, Caffe, Keras, MatConvNet or
+    Lua Torch by torch, as vggscope reads it.
 
     Raises ModelError for a network that is not a chain of torch.nn modules, CheckpointError for weights that are not
     the model's, OptionError for another suffix, for `rgb` without weights or `check` of a file that nothing runs, and
@@ -1420,7 +1421,7 @@ def _with_inputs(shown: Network, inputs: Inputs) -> Network:
 def _batch_of(shown: Network, inputs: Inputs) -> int:
     """The batch in the caller's size, or that of the network's own inputs if the size has none."""
     size = inputs.sizes[0] if len(inputs.sizes) == 1 else None
-    is_batch = size is not None and size.batched is None and len(size.shape) == len(shown.input_shape) == 4
+    is_batch = size is not None and size.batched is None and len(size.shape) == len(shown.input_shape)
     return size.shape[0] if size is not None and is_batch else shown.given_batch
 
 
@@ -1670,12 +1671,12 @@ def _reference_on(
 def _on_fixed_inputs(
     model: Model, ref: Model | None, input_size: InputSizes | None, options: ModelOptions
 ) -> tuple[Network, InputSizes | None, ModelOptions]:
-    """The Network of a model, with its inputs and options: those that a file `ref` fixes, a locked architecture or an
-    ONNX file, if it is one and the caller gives none.
+    """The Network of a model, with its inputs and options: those that a file `ref` fixes, a locked architecture, an
+    ONNX file or a program of torch.export, if it is one and the caller gives none.
     """
     ours = network(model, input_size, **options)
     has_inputs = isinstance(model, Network) or _inputs(input_size, options) is not None
-    if has_inputs or not isinstance(ref, str) or not ref.strip().lower().endswith((".json", ".onnx")):
+    if has_inputs or not isinstance(ref, str) or not ref.strip().lower().endswith((".json", ".onnx", ".pt2")):
         return ours, input_size, options
     from vggscope.sources.resolve import inputs_of, resolve
 

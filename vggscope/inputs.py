@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from vggscope.errors import OptionError, option
 from vggscope.record import record
@@ -47,6 +48,22 @@ class InputSize:
         if self.batched or batch_axis is None:
             return self.shape
         return (*self.shape[:batch_axis], 1, *self.shape[batch_axis:])
+
+    def for_stated(self, stated: Sequence[object], batch_axis: int | None) -> tuple[int, ...]:
+        """The shape with a batch of one at `batch_axis`, for an input whose axes a file states, the batch among them.
+
+        A size with all of these axes includes the batch, unless it is one without (`batched` is false) that the file
+        does not fix.
+
+        >>> InputSize((1, 5, 16)).for_stated((1, 5, 16), 0), InputSize((5, 16)).for_stated((1, 5, 16), 0)
+        ((1, 5, 16), (1, 5, 16))
+        >>> InputSize((4, 5, 16), batched=None).for_stated(("batch", 5, 16), 0)
+        (1, 5, 16)
+        """
+        is_whole = len(self.shape) == len(stated) and (self.batched is None or self.shape == tuple(stated))
+        if self.batched or batch_axis is None or not is_whole:
+            return self.for_one(batch_axis)
+        return (*self.shape[:batch_axis], 1, *self.shape[batch_axis + 1 :])
 
 
 @record

@@ -229,6 +229,8 @@ def given_for(
     shape = given.get(name, given.get(place))
     if shape is not None and len(shape) == 1 and stated is not None and len(stated) == 3:
         return (stated[0] or 3, shape[0], shape[0])
+    if shape is not None and stated is not None and shape[:1] == (1,) and len(shape) == len(stated) + 1:
+        return shape[1:]  # with the batch
     if shape is not None and stated is not None and len(shape) != len(stated):
         raise ShapeError(
             f"the file's input {printable(name)} has {len(stated)} axes beside the batch, {kernel_text(shape)} has "

@@ -72,7 +72,7 @@ def sized(network: Network, options: BuildOptions) -> Network:
 
 
 def _on_input(network: Network, options: BuildOptions) -> Network:
-    shapes = [(1, *options.input)] if options.input is not None else _shapes(options.inputs)
+    shapes = [(1, *options.input)] if options.inputs is None and options.input else _shapes(network, options.inputs)
     if not shapes or shapes == [given.shape for given in network.inputs]:
         return network
     has_batch_first = options.inputs is None or options.inputs.batch_axis == 0
@@ -87,12 +87,13 @@ def _on_input(network: Network, options: BuildOptions) -> Network:
     return replace(sized, returned=returned, warnings=(*network.warnings, note))
 
 
-def _shapes(inputs: Inputs | None) -> list[tuple[int, ...]]:
+def _shapes(network: Network, inputs: Inputs | None) -> list[tuple[int, ...]]:
     """The shapes of inputs with a batch of one; empty for no inputs."""
     if inputs is None:
         return []
     if inputs.data is None:
-        return [size.for_one(inputs.batch_axis) for size in inputs.sizes]
+        stated = [*(given.shape for given in network.inputs), *((),) * len(inputs.sizes)]
+        return [size.for_stated(shape, inputs.batch_axis) for size, shape in zip(inputs.sizes, stated)]
     from vggscope.trace.inputs import from_data
 
     return [tuple(tensor.shape) for tensor in from_data(inputs.data, inputs.batch_axis).for_samples(1).tensors()]

@@ -86,16 +86,12 @@ def _given(options: BuildOptions) -> tuple[list[GivenInput], int | None]:
     from vggscope.foreign.onnx.network import GivenInput
 
     inputs = options.inputs
-    if options.input is not None:
-        return [GivenInput((1, *options.input))], 0
     if inputs is None:
-        return [], 0
+        return [] if options.input is None else [GivenInput((1, *options.input))], 0
     axis = inputs.batch_axis
     if inputs.data is not None:
         from vggscope.trace.inputs import from_data
 
         tensors = from_data(inputs.data, axis).for_samples(1).tensors()
         return [GivenInput(tuple(tensor.shape)) for tensor in tensors], axis
-    return [
-        GivenInput(size.for_one(axis), size.name, size.shape if size.batched is None else ()) for size in inputs.sizes
-    ], axis
+    return [GivenInput(size.for_one(axis), size.name, size) for size in inputs.sizes], axis

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vggscope.graph import Network
+from vggscope.graph import Network, input_sizes
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
     from vggscope.foreign.torch.program_run import ProgramRunner
+    from vggscope.inputs import Inputs
 
 
 def claims(word: str) -> bool:
@@ -25,6 +26,13 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.foreign.torch.export import network_of
 
     return network_of(word, options)
+
+
+def inputs(word: str) -> Inputs | None:
+    """The sizes of the inputs, if the file fixes all but the batch."""
+    from vggscope.foreign.torch.export import fixes_inputs
+
+    return input_sizes(load(word, BuildOptions()), named=True) if fixes_inputs(word) else None
 
 
 def runner(word: str, options: BuildOptions) -> ProgramRunner:

@@ -44,6 +44,7 @@ from vggscope.graph import (
     Parameter,
     SamePadding,
 )
+from vggscope.inputs import InputSize
 from vggscope.ops.base import Op, Shape, infer_output_shape
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
@@ -94,12 +95,12 @@ _VARIADIC = frozenset({"Sum", "Max", "Min"})
 class GivenInput:
     """The shape of an input with its batch axis, as the caller gives it; without a name it is the next input's.
 
-    `whole` is the shape if the axis of the batch was among the sizes given, where that is not known; else empty.
+    `size` is what the caller wrote, which may have the axis of the batch, if that is not known yet.
     """
 
     shape: Shape
     name: str = ""
-    whole: Shape = ()
+    size: InputSize | None = None
 
 
 @record
@@ -187,7 +188,7 @@ def _input_axes(
         raise CheckpointError("its graph has no inputs", "write it with torch.onnx.export or onnx.save")
     if len({info.name for info in model.inputs}) < len(model.inputs):
         raise CheckpointError("two of its inputs have the same name", "it is damaged")
-    named = _given_by_name(model, given)
+    named = _given_by_name(model, given, batch_axis)
     symbols: dict[str, int] = {}
     first = model.inputs[0].axes
     batch = None if batch_axis is None or not first or batch_axis >= len(first) else first[batch_axis]
@@ -216,7 +217,7 @@ def _input_axes(
     return result, notes
 
 
-def _given_by_name(model: OnnxModel, given: Sequence[GivenInput]) -> dict[str, Shape]:
+def _given_by_name(model: OnnxModel, given: Sequence[GivenInput], batch_axis: int | None) -> dict[str, Shape]:
     """The shapes that the caller gives, by the input's name."""
     names = [info.name for info in model.inputs]
     unknown = next((one.name for one in given if one.name and one.name not in names), None)
@@ -225,9 +226,12 @@ def _given_by_name(model: OnnxModel, given: Sequence[GivenInput]) -> dict[str, S
         problem = f"there is no input {unknown!r}" if unknown is not None else f"{len(given)} inputs are given"
         raise ShapeError(f"{problem}; the file has {listed}", f"give {option('input_size')} for those")
     rest = iter([name for name in names if name not in {one.name for one in given}])
-    ranks = {info.name: len(info.axes) for info in model.inputs if info.axes is not None}
+    stated = {info.name: info.axes for info in model.inputs if info.axes is not None}
     named = ((one.name or next(rest), one) for one in given)
-    return {name: one.whole if one.whole and ranks.get(name) == len(one.whole) else one.shape for name, one in named}
+    return {
+        name: one.shape if one.size is None or name not in stated else one.size.for_stated(stated[name], batch_axis)
+        for name, one in named
+    }
 
 
 def _fitted(info: ValueInfo, stated: Sequence[int | str | None], shape: Shape, batch_axis: int | None) -> Shape:

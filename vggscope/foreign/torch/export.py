@@ -484,7 +484,7 @@ class _ProgramReader:
 
     def _wanted(self, filed: list[Shape], batch: int) -> tuple[list[Shape] | None, tuple[str, ...]]:
         """The shapes that the caller wants if they are not the file's, with a note; sizes that are symbols are set."""
-        shapes = _given_shapes(self.options)
+        shapes = _given_shapes(self.options, filed)
         ours = [(1, *shape[1:]) if shape and shape[0] == batch else shape for shape in filed]
         if not shapes or shapes == ours:
             return None, ()
@@ -563,23 +563,22 @@ def _texts(shapes: Sequence[Shape]) -> str:
     return " and ".join(shape_text(shape) or "one number" for shape in shapes)
 
 
-def _given_shapes(options: BuildOptions) -> list[Shape]:
-    """The shapes that the caller names, for a batch of one; empty without any.
+def _given_shapes(options: BuildOptions, filed: Sequence[Shape]) -> list[Shape]:
+    """The shapes that the caller names, for a batch of one; empty without any. `filed` are those in the file.
 
     Raises OptionError for inputs without a batch as the first axis.
     """
-    if options.input is not None:
-        return [(1, *options.input)]
-    if options.inputs is None:
-        return []
-    if options.inputs.batch_axis != 0:
+    inputs = options.inputs
+    if inputs is None:
+        return [] if options.input is None else [(1, *options.input)]
+    if inputs.batch_axis != 0:
         raise OptionError(f"{option('batch_axis')}: the first axis is the batch in this file", "leave it out")
-    if options.inputs.data is None:
-        return [size.for_one(0) for size in options.inputs.sizes]
+    if inputs.data is None:
+        stated = [*filed, *((),) * len(inputs.sizes)]
+        return [size.for_stated(shape, 0) for size, shape in zip(inputs.sizes, stated)]
     from vggscope.trace.inputs import from_data
 
-    data = from_data(options.inputs.data)
-    return [tuple(tensor.shape) for tensor in data.for_samples(1).tensors()]
+    return [tuple(tensor.shape) for tensor in from_data(inputs.data).for_samples(1).tensors()]
 
 
 def _own_dtype(graph: Graph) -> str:
@@ -613,6 +612,12 @@ def inspect(path: str) -> Inspection:
     found = examine(Checkpoint(path, "torch.export", tuple(tensors)))
     code = f"import torch\n\nstate = torch.export.load({path!r}).state_dict  # of a file that you trust"
     return replace(found, load=code)
+
+
+def fixes_inputs(path: str) -> bool:
+    """Whether the program takes one size of each input, but for the batch. Raises as `read` does."""
+    graph = read(path)
+    return not any(symbol_of(size) for given in graph.inputs for size in graph.tensors[given.value]["sizes"][1:])
 
 
 def network_of(path: str, options: BuildOptions) -> Network:
