@@ -108,6 +108,22 @@ def test_the_network_is_that_of_the_module(name: str, dynamic: bool, tmp_path: P
     assert 2 * (api.summary(read).totals.macs or 0) == counter.get_total_flops()
 
 
+def test_a_side_that_is_a_multiple_is_solved(tmp_path: Path) -> None:
+    """torch writes such a side as 2*h, and the file has no value of h."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3))
+    half, dim = torch.export.Dim("half", min=8, max=64), torch.export.Dim
+    shapes = ({0: dim("batch"), 2: 2 * half, 3: dim("width", min=8)},)
+    program = torch.export.export(module.eval(), (torch.zeros(2, 3, 32, 34),), dynamic_shapes=shapes)
+    torch.export.save(program, path := str(tmp_path / "sides.pt2"))
+    assert api.network(path).input_shape == (1, 3, 32, 34)
+    for size in ((1, 3, 32, 34), (1, 3, 20, 19)):
+        traced = api.network(module, input_size=size)
+        assert figures(api.network(path, input_size=size[1:])) == figures(traced)
+        assert api.diff(path, ref=traced, input_size=size[1:]).verdict == "identical"
+    with pytest.raises(OptionError, match="sides such as those of 3x32x34, not of 3x21x20"):
+        api.network(path, input_size=(3, 21, 20))
+
+
 def test_a_fixed_batch_is_known_for_one_sample_too(tmp_path: Path) -> None:
     module = torchvision.models.resnet18(weights=None).eval()
     path = exported(module, tmp_path / "four.pt2", 4, 3, 64, 64, dynamic=False)

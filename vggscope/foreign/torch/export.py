@@ -29,7 +29,7 @@ from vggscope.foreign.aten import FunctionCall, translated
 from vggscope.foreign.growth import growth, is_extrapolated, nodes_with_growth
 from vggscope.foreign.program import Program, Scope, buffer_value, output_of, parameter_value, product
 from vggscope.foreign.torch.program_tape import program_tape
-from vggscope.foreign.torch.symbols import Sizes, hint_of, symbol_of
+from vggscope.foreign.torch.symbols import Sizes, hint_of, solved, symbol_of
 from vggscope.foreign.values import ProgramValue
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Buffer, Input, Network, Output, Parameter
 from vggscope.ops.base import Shape
@@ -451,6 +451,7 @@ class _ProgramReader:
         metas = [self.graph.tensors[given.value]["sizes"] for given in self.graph.inputs]
         hints = {symbol_of(size): hint_of(size) for sizes in metas for size in sizes}
         self.hints = {symbol: hint for symbol, hint in hints.items() if symbol and hint is not None}
+        self._solve([[hint_of(size) for size in sizes] for sizes in metas], metas)
         self.symbol = next((symbol_of(sizes[0]) for sizes in metas if sizes), "")
         self.sizes = metas
 
@@ -474,6 +475,13 @@ class _ProgramReader:
             return replace(self._network(whole or one, warnings), single=SINGLE)
         return self._finished(one, two, replace(self._network(one, warnings), nodes=nodes))
 
+    def _solve(self, shapes: Sequence[Sequence[int | None]], metas: Sequence[Sequence[Any]]) -> None:
+        """Conclude symbols that are a part of a side, such as h where the program takes 2*h pixels."""
+        for sides, sizes in zip(shapes, metas):
+            for side, size in zip(sides, sizes):
+                found = None if side is None else solved(size, side, self.hints)
+                self.hints.update([found] if found else ())
+
     def _filed(self) -> list[Shape]:
         """The shapes of the inputs in the file."""
         sizes = Sizes({})
@@ -490,10 +498,16 @@ class _ProgramReader:
             return None, ()
         if [len(shape) for shape in shapes] != [len(shape) for shape in ours]:
             raise OptionError(f"{self.name} takes {_texts(ours)}", f"leave out {option('input_size')}")
+        self.hints = {}
         for sizes, shape in zip(self.sizes, shapes):
             self.hints.update((symbol_of(size), side) for size, side in zip(sizes, shape) if symbol_of(size))
+        self._solve(shapes, self.sizes)
         sizes = Sizes(self.hints)
-        if self.symbol and [tuple(sizes.of(size) for size in meta) for meta in self.sizes] == shapes:
+        told = [tuple(sizes.of(size) for size in meta) for meta in self.sizes]
+        if any(None in shape for shape in told):
+            problem = f"{self.name} was exported for sides such as those of {_texts(ours)}, not of {_texts(shapes)}"
+            raise OptionError(problem, f"{option('input_size')} takes multiples of what its sides have in common")
+        if self.symbol and told == shapes:
             return None, ()
         note = f"the program was exported at {_texts(ours)}: a size that it computes from its input is not that of"
         return shapes, (f"{note} {_texts(shapes)}",)

@@ -61,6 +61,43 @@ def symbol_of(size: Any) -> str:
     return _name(tree) if isinstance(tree, ast.Call) else str(tree.id) if isinstance(tree, ast.Name) else ""
 
 
+def solved(size: Any, value: int, symbols: Mapping[str, int]) -> tuple[str, int] | None:
+    """The one unknown symbol of a size and what it is where the size has this value; None if that is not told.
+
+    The size is linear in the symbol, as the sides are that an exported program takes: `2*h` or `h + 1`.
+
+    >>> solved({"as_expr": {"expr_str": "Mul(Integer(2), Symbol('s7', positive=True))"}}, 32, {})
+    ('s7', 16)
+    """
+    expression = size.get("as_expr") if isinstance(size, dict) else None
+    text = expression.get("expr_str") if isinstance(expression, dict) else None
+    tree = _parsed(text) if isinstance(text, str) and len(text) <= LONGEST else None
+    names = {name for node in ast.walk(tree) if (name := _symbol(node))} - symbols.keys() if tree else set()
+    if len(names) != 1:
+        return None
+    symbol = names.pop()
+    at_one, at_two = (_at(tree, symbols, symbol, trial) for trial in (1, 2))
+    if at_one is None or at_two is None or at_one == at_two:
+        return None
+    found = 1 + (value - at_one) // (at_two - at_one)
+    return (symbol, found) if found > 0 and _at(tree, symbols, symbol, found) == value else None
+
+
+def _at(tree: ast.expr | None, symbols: Mapping[str, int], symbol: str, trial: int) -> int | None:
+    """The value of an expression where a symbol has this value; None for an unknown one."""
+    try:
+        return None if tree is None else _value(tree, {**symbols, symbol: trial})
+    except _UNKNOWN:
+        return None
+
+
+def _symbol(node: ast.AST) -> str:
+    """The symbol that a part of an expression is; empty for any other part."""
+    if isinstance(node, ast.Call):
+        return _name(node)
+    return node.id if isinstance(node, ast.Name) and node.id not in (*_FUNCTIONS, "Symbol") else ""
+
+
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < LARGEST else None
 
@@ -76,9 +113,13 @@ def _evaluated(text: str, symbols: Mapping[str, int]) -> int | None:
     tree = _parsed(text)
     try:
         value = None if tree is None else _value(tree, symbols)
-    except (LookupError, ArithmeticError, TypeError, ValueError, RecursionError):
+    except _UNKNOWN:
         return None
     return value if value is not None and 0 <= value < LARGEST else None
+
+
+_UNKNOWN = (LookupError, ArithmeticError, TypeError, ValueError, RecursionError)
+"""The errors of an expression that has no value."""
 
 
 def _name(call: ast.Call) -> str:
@@ -89,7 +130,7 @@ def _name(call: ast.Call) -> str:
 
 
 def _value(tree: ast.expr, symbols: Mapping[str, int]) -> int:
-    """The value of an expression. Raises one of the errors that `_evaluated` expects for an unknown one."""
+    """The value of an expression. Raises one of _UNKNOWN for an unknown one."""
     if isinstance(tree, ast.Constant) and type(tree.value) is int:
         return _bounded(tree.value)
     if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
