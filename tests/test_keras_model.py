@@ -504,6 +504,28 @@ def test_what_a_file_has_after_its_first_unknown_layer_is_not_counted_as_nothing
         assert f"parameters   at least {56 * len(before)}" in str(report)
 
 
+INT8 = {"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8", "source_name": "float32"}}
+MIXED = {**DTYPE, "config": {"name": "mixed_float16"}}
+
+
+@pytest.mark.parametrize(
+    ("policies", "named"),
+    [
+        ((DTYPE, "float32"), ""),
+        ((MIXED, "mixed_bfloat16"), "mixed_float16 and mixed_bfloat16"),
+        ((DTYPE, INT8), "int8"),
+    ],
+)
+def test_the_figures_of_a_policy_with_two_dtypes_are_said_to_be_those_of_one(
+    tmp_path: Path, policies: tuple[Any, ...], named: str
+) -> None:
+    layers = [layer("Dense", f"d{place}", units=2, dtype=policy) for place, policy in enumerate(policies)]
+    summary = vggscope.summary(written(tmp_path, sequential(given("x", (5,)), *layers)))
+    assert summary.totals.param_bytes == 4 * (12 + 6)
+    said = f"the model has the dtype policy {named}: the figures are those of float32 throughout"
+    assert [note for note in summary.warnings if "policy" in note] == ([said] if named else [])
+
+
 def test_a_padded_convolution_after_the_last_pool_is_no_fully_connected_layer(tmp_path: Path) -> None:
     def labels(*pads: Entry) -> list[str]:
         conv = [layer("Conv2D", name, filters=4, kernel_size=[3, 3]) for name in "ab"]

@@ -201,6 +201,9 @@ def test_what_is_not_followed_is_named(tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="does not tell the sizes of"):
         vggscope.summary(compiled(Odd(), tmp_path / "odd.pt", "script"))
     frozen = compiled(nn.Sequential(nn.Conv2d(3, 4, 3)), tmp_path / "frozen.pt", "freeze")
+    assert "torch.jit.freeze leaves weights as constants of the code" in vggscope.inspect(frozen).notes[0]
+    plain = compiled(nn.Sequential(nn.Conv2d(3, 4, 3)), tmp_path / "plain.pt", "script")
+    assert not any("freeze" in note for note in vggscope.inspect(plain).notes)
     summary = vggscope.summary(frozen, input_size=(3, 8, 8))
     assert "constants of its code hold 112 values" in summary.warnings[0]
     assert summary.totals.macs == 4 * 27 * 6 * 6

@@ -375,6 +375,8 @@ def _loading_notes(checkpoint: Checkpoint) -> Iterator[str]:
     """Remarks on the code that loading the file runs."""
     unsafe = [name for name in checkpoint.guarded if name in NEVER_WEIGHTS_ONLY]
     if checkpoint.format == TORCH_SCRIPT:
+        if not checkpoint.tensors:
+            yield "it has no parameters: torch.jit.freeze leaves weights as constants of the code, which are not listed"
         yield "it is an archive of torch.jit.save: summary and the other commands follow its code, without running it"
     elif checkpoint.modules:
         yield "it is a whole module: torch.load runs the code of its classes, and vggscope reads their names alone"

@@ -386,6 +386,21 @@ def _shape(value: Any) -> Stated | None:
     return tuple(value)
 
 
+def special_policy(value: Any) -> str:
+    """The policy of a layer that computes in another dtype than its variables' or stores them quantised; else empty.
+
+    >>> special_policy("mixed_float16"), special_policy("float32")
+    ('mixed_float16', '')
+    >>> special_policy({"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8", "source_name": "float32"}})
+    'int8'
+    """
+    config = value.get("config") if isinstance(value, Mapping) else None
+    mode = config.get("mode") if isinstance(config, Mapping) else None
+    name = mode if isinstance(mode, str) else dtype_name(value)
+    is_special = isinstance(mode, str) or name.startswith("mixed_")
+    return name[:40] if is_special else ""
+
+
 def dtype_name(value: Any) -> str:
     """The dtype of an input, or the variables' of a policy, as Keras 2 and 3 write them."""
     for _ in range(3):

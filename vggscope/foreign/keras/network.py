@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vggscope.errors import CheckpointError, ShapeError, option, printable
 from vggscope.foreign.keras.layers import run
-from vggscope.foreign.keras.model import KerasModel, Stated, dtype_name
+from vggscope.foreign.keras.model import KerasModel, Stated, dtype_name, special_policy
 from vggscope.foreign.keras.step import TRANSPOSES, KerasGraph, KerasStep, KerasTensor
 from vggscope.foreign.layer_graph import Incomplete, LayerGraph, check_given, given_for, overwriting
 from vggscope.graph import Network
@@ -92,6 +92,12 @@ class _KerasWalk:
             listed = ", ".join(printable(name, 60) for name in names[:_MANY])
             more = f" and {len(names) - _MANY} more layers" if len(names) > _MANY else ""
             notes.append(f"the parameters of {listed}{more} are not counted: there is no rule for such a layer")
+        found = dict.fromkeys(special_policy(call.config.get("dtype")) for call in self.model.calls)
+        if policies := [printable(policy, 60) for policy in found if policy][:_MANY]:
+            what = (
+                f"has the dtype policy {' and '.join(policies)}: the figures are those of {self.graph.dtype} throughout"
+            )
+            notes.append(f"the model {what}")
         if any(tensor.is_first for tensor in self.keras.tensors.values()):
             notes.append("its maps have the channels last, shown with the channels first: numpy.moveaxis(x, -1, 1)")
         if self.keras.kernels:
