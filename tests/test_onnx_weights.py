@@ -135,6 +135,25 @@ def test_a_tensor_that_is_written_once_for_two_layers_is_in_both(tmp_path: Path)
     assert torch.equal(module.b.weight.flatten(), torch.arange(9.0) + 9)  # type: ignore[union-attr]
 
 
+def test_quantised_weights_and_those_of_inner_graphs_are_named_and_not_counted(tmp_path: Path) -> None:
+    quantised = {"a.weight_q": numbers(3, 3, 1, 1).astype(np.int8), "a.weight_scale": np.float32([0.5])}
+    arrays = {**quantised, "zero": np.zeros(1, np.int8), "shape": np.int64([1, -1]), "b.weight": numbers(4, 3, 1, 1)}
+    inner = [helper.make_node("Conv", ["p", "w"], ["q"])]
+    tensors = [numpy_helper.from_array(numbers(5, 4, 1, 1), "w"), numpy_helper.from_array(np.float32(2), "one")]
+    branches = [helper.make_graph(inner, name, [], [onnx.ValueInfoProto(name="q")], tensors) for name in ("yes", "no")]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a.weight_q", "a.weight_scale", "zero"], ["w"]),
+        helper.make_node("Conv", ["x", "w"], ["p"]),
+        helper.make_node("Conv", ["p", "b.weight"], ["r"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    (tmp_path / "x.onnx").write_bytes(model_of(nodes, arrays, [1, 3, 4, 4]).SerializeToString())
+    found = vggscope.inspect(tmp_path / "x.onnx")
+    assert [tensor.name for layer in found.layers for tensor in layer.tensors] == ["b.weight"]
+    assert "not counted, since quantised layers pack their weights: a.weight_q" in found.notes
+    assert any("also holds else_branch.w, then_branch.w next to" in note for note in found.notes)
+
+
 def convolution() -> onnx.ModelProto:
     arrays = {"a.weight": numbers(3, 3, 1, 1)}
     return model_of([helper.make_node("Conv", ["x", "a.weight"], ["y"])], arrays, [1, 3, 4, 4])

@@ -43,6 +43,9 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
 _ELEMENTS = {"raw": "", "f": "float32", "d": "float64"}
 """The fields whose bytes are the elements, and the dtype that a typed field has."""
 
+_QUANTISING = re.compile("[Qq]uantize|^QLinear|^QGemm")
+"""The ops whose floating-point initializers are scales, and no parameters."""
+
 _MOST_VIEWS = 8
 """The most nodes between an initializer and its layer that only lay it out."""
 
@@ -134,7 +137,14 @@ def weights_of(model: OnnxModel, path: str) -> Checkpoint:
     A tensor that several layers read, as the exporter writes equal ones, is in the checkpoint for each of them. Tensors
     whose data is in other files are in shards, and those files are not opened.
     """
-    return _checkpoint(path, tuple(_tensors(model)))
+    inner = (tensor.name for node in model.nodes for tensor in node.holds if prod(tensor.shape) > 1)
+    packed = (name for name, tensor in model.initializers.items() if _is_quantised(tensor))
+    return replace(_checkpoint(path, tuple(_tensors(model))), beside=tuple(inner), packed=tuple(packed))
+
+
+def _is_quantised(tensor: OnnxTensor) -> bool:
+    """Whether a tensor is a weight in a narrow integer dtype, whose values a scale turns into numbers."""
+    return tensor.dtype.lstrip("u") in ("int2", "int4", "int8") and prod(tensor.shape) > 1
 
 
 def initializers_of(model: OnnxModel, path: str) -> Checkpoint:
@@ -171,9 +181,10 @@ def _tensors(model: OnnxModel) -> Iterator[tuple[OnnxTensor, StoredTensor]]:
             taken.add(name)
             made = _part(use.part) if use.part else permute(_plain(stored), "IO" if use.is_transposed else "")
             yield stored, replace(made, name=name)
+    scales = {name for node in model.nodes if _QUANTISING.search(node.op_type) for name in node.inputs}
     for stored in model.initializers.values():
         floating = stored.dtype.startswith(("float", "bfloat", "complex"))
-        if floating and stored.name not in read | taken and names_parameter(stored.name):
+        if floating and stored.name not in read | taken | scales and names_parameter(stored.name):
             yield stored, _plain(stored)
 
 
