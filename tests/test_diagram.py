@@ -17,7 +17,7 @@ import pytest
 from vggscope.drawing import FORMATS, THEMES, Diagram, diagram
 from vggscope.drawing.engine import along, lay_out
 from vggscope.drawing.look import FACTS
-from vggscope.drawing.picture import Line, Part, Polygon, Rectangle, Text
+from vggscope.drawing.picture import Line, Part, Polygon, Rectangle, Text, bounds
 from vggscope.drawing.theme import KINDS, READABLE, contrast
 from vggscope.errors import MissingTool, OptionError, OutputError
 from vggscope.graph import Network, module_node, one_input
@@ -62,8 +62,8 @@ def assert_tidy(drawn: Diagram) -> None:
     """Every text lies within the page and its node, and no two texts overlap."""
     picture = drawn.picture
     texts = [(shape.bounds, shape.text) for shape in picture.shapes() if isinstance(shape, Text)]
-    for bounds, text in texts:
-        assert within(bounds, (0, 0, picture.width, picture.height)), text
+    for outline, text in texts:
+        assert within(outline, (0, 0, picture.width, picture.height)), text
     for part in picture.parts:
         frame = frame_of(part)
         for text in (shape for shape in part.shapes if isinstance(shape, Text)):
@@ -345,7 +345,7 @@ def test_hostile_names_stay_text() -> None:
 def ends_and_nodes(drawn: Diagram) -> tuple[set[str], set[str]]:
     """The names at the ends of a DOT graph's edges, and those of its nodes."""
     nodes = set(re.findall(r'^ *("[^"]+") \[label=', drawn.source, re.MULTILINE))
-    edges = re.findall(r'^ *("[^"]+") -> ("[^"]+")', drawn.source, re.MULTILINE)
+    edges = re.findall(r'^ *("[^"]+")(?::\w+)* -> ("[^"]+")', drawn.source, re.MULTILINE)
     return {end for pair in edges for end in pair}, nodes
 
 
@@ -428,15 +428,62 @@ def test_ops_without_an_arrow_in_between_are_one_table_in_dot() -> None:
     assert max(map(len, re.findall(r"<<table.*?</table>>", long.source))) < 16_384
 
 
+def test_a_volume_is_the_front_of_its_solid_in_dot() -> None:
+    drawn = diagram(column("A"), "volumes")
+    fronts = {part.name: bounds(part.shapes[-1]) for part in drawn.picture.parts}
+    sizes = re.findall(r'^ *"([^"]+)" .* fixedsize="true" width="(\d+)" height="(\d+)"', drawn.source, re.MULTILINE)
+    assert len(sizes) == 1 + 8 + 5 + 3
+    for name, width, height in sizes:
+        left, top, right, bottom = fronts[name]
+        assert (int(width), int(height)) == (round(right - left), round(bottom - top))
+    assert "<td>conv1_1</td>" in drawn.source
+    assert "<td>64</td></tr><tr><td>224 × 224</td>" in drawn.source
+    long = Network("n", one_input((1, 3, 8, 8)), (module_node('<"&' * 9000, ReLU(), "input"),))
+    assert max(map(len, re.findall(r"<<table.*</table>>", diagram(long, "volumes").source))) < 16_384
+
+
+def laid_out(source: str) -> tuple[float, dict[str, tuple[float, float]]]:
+    """The width that Graphviz gives a graph, in points, and where the middle of each node is."""
+    plain = subprocess.run(["dot", "-Tplain"], input=source, capture_output=True, check=True, text=True)
+    assert plain.stderr == ""
+    lines = [shlex.split(line) for line in plain.stdout.splitlines()]
+    places = {words[1]: (float(words[2]), -float(words[3])) for words in lines if words[0] == "node"}
+    return 72 * float(lines[0][2]), places
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_graphviz_lays_the_volumes_out_in_a_row_that_fits_a_page() -> None:
+    drawn = diagram(column("A"), "volumes")
+    width, places = laid_out(drawn.source)
+    assert width < 1.5 * drawn.picture.width
+    assert sorted(places, key=lambda name: places[name]) == [part.name for part in drawn.picture.parts]
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_graphviz_lays_the_stages_out_in_the_rows_of_the_picture() -> None:
+    """Each stage with the shapes that it reads at its top."""
+    _, places = laid_out(diagram(column("A"), "layers").source)
+    tops = [
+        ["input in stage 1", "features.2 in stage 2", "features.5 in stage 3"],
+        ["features.10 in stage 4", "features.15 in stage 5", "features.20 in classifier"],
+    ]
+    first, second = ([places[name] for name in row] for row in tops)
+    for row in (first, second):
+        assert [x for x, _ in row] == sorted(x for x, _ in row)
+        assert len({y for _, y in row}) == 1
+    assert all(second[0][1] > places[name][1] for name in ("features.2", "features.5", "features.10"))
+
+
+def test_a_single_column_of_stages_is_left_to_graphviz() -> None:
+    source = diagram(column("A"), "layers", direction="TB").source
+    assert "newrank" not in source
+    assert '"features.2" -> "features.3" [label="64 × 112 × 112"]' in source
+
+
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 def test_graphviz_lays_the_cards_out_in_the_rows_of_the_picture() -> None:
     drawn = diagram(column("E"))
-    plain = subprocess.run(["dot", "-Tplain"], input=drawn.source, capture_output=True, check=True, text=True).stdout
-    places = {}
-    for line in plain.splitlines():
-        if line.startswith("node"):
-            _, name, x, y, *_ = shlex.split(line)
-            places[name] = (float(x), -float(y))
+    _, places = laid_out(drawn.source)
     ours = {part.name: frame for part in drawn.picture.parts if (frame := frame_of(part))}
     rows: dict[float, list[str]] = {}
     for name, frame in ours.items():

@@ -155,7 +155,9 @@ def draw(subject: Subject, look: Look) -> Picture:
         size=(max(*ends, *(solid.end for solid in solids)), bottom + (16 if kinds else 0)),
         frame=(*brackets, *texts, *kinds),
         links=(*_edges(maps), *_arcs(solids, arcs, axis, look.theme)),
-        parts=tuple(_part(solid, axis, look.theme, heat) for solid in solids),
+        parts=tuple(
+            _part(solid, group.name, axis, look.theme, heat) for group, row in zip(groups, rows) for solid in row
+        ),
         notes=(*_notes(maps, scale, bool(arcs)), *subject.notes),
         heat=heat,
         framing=look.framing,
@@ -275,10 +277,11 @@ def _scale(contents: _Contents, room: float) -> _Scale:
     return _Scale(side, low, unit)
 
 
-def _part(solid: _Solid, axis: float, theme: Theme, heat: Heat | None) -> Part:
+def _part(solid: _Solid, group: str, axis: float, theme: Theme, heat: Heat | None) -> Part:
     shown = solid.shown
+    cluster = (group,) if shown.layers else ()
     tooltip = "\n".join(layer.details for layer in shown.layers) or f"input {shown.shape}"
-    return Part(shown.key, _faces(solid, axis, theme, heat), (shown.name, shown.shape), tooltip, shown.kind)
+    return Part(shown.key, _faces(solid, axis, theme, heat), (shown.name, shown.shape), tooltip, shown.kind, cluster)
 
 
 def _faces(solid: _Solid, axis: float, theme: Theme, heat: Heat | None) -> tuple[Shape, ...]:
@@ -339,13 +342,13 @@ def _arcs(solids: Sequence[_Solid], levels: _Levels, axis: float, theme: Theme) 
             (end.middle - 1.5, over),
             (end.middle - 1.5, end.top(axis) - 1),
         )
-        yield Link("", "", arrow(points, theme.arrow, head=4.0))
+        yield Link(start.shown.key, end.shown.key, arrow(points, theme.arrow, head=4.0))
 
 
 def _edges(maps: Sequence[FeatureMap]) -> Iterator[Link]:
     """The edges of the graph as DOT. The solids stand in order, so that no arrows are drawn."""
     for one, other in pairwise(maps):
-        yield Link(one.key, other.key, (), one.shape)
+        yield Link(one.key, other.key, ())
 
 
 def _notes(maps: Sequence[FeatureMap], scale: _Scale, has_arcs: bool) -> tuple[str, ...]:
