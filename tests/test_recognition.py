@@ -22,6 +22,7 @@ from tests.recorded import Recorded
 from vggscope.checkpoint.loading_code import WITH_BACKBONE
 from vggscope.errors import ModelError, OptionError
 from vggscope.sources import cache, recognition
+from vggscope.sources.recognition import FEWEST
 from vggscope.sources.timm_sizes import INDEX, ModelSize, index
 from vggscope.suppress import suppress_output
 from vggscope.trace.build import without_data
@@ -203,6 +204,22 @@ def test_a_vgg_needs_no_torch(folder: Path) -> None:
     assert ran.stdout.strip() == "None None False"
 
 
+@pytest.mark.slow
+def test_a_file_of_few_tensors_needs_no_torch(folder: Path) -> None:
+    few = {f"{number}.weight": torch.empty(8, 3, 7, 7) for number in range(FEWEST - 1)}
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(saved(folder / "x.pth", few))], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "None None False"
+
+
+def test_no_model_has_twice_as_few_tensors() -> None:
+    """The table has timm's models; of torchvision's, AlexNet and the VGGs are the smallest by far."""
+    _, of_timm = index()
+    counts = [model.tensors - model.head_tensors for model in of_timm]
+    assert min(*counts, len(state_of(models.alexnet)), len(state_of(models.squeezenet1_0))) == 2 * FEWEST
+
+
 def test_remembered_models_of_timm_are_candidates_and_twins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recognition, "has_unchanged_libraries", lambda: True)
     for name in ("efficientnet_b0", "tf_efficientnet_b0"):  # they pad differently, and have the same state dict
@@ -234,7 +251,7 @@ def test_models_of_timm_with_the_same_keys_are_all_named(folder: Path, monkeypat
 
 
 def test_an_unknown_file_says_what_it_was_compared_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(folder / "x.pth", {"a.weight": torch.empty(8, 3, 7, 7)})
+    path = saved(folder / "x.pth", {f"{name}.weight": torch.empty(8, 3, 7, 7) for name in "abcdefgh"})
     note = next(note for note in vggscope.inspect(path).notes if "no model of torchvision or timm has its keys" in note)
     assert "of timm those of as many parameters and tensors" in note
     _, models = index()

@@ -44,6 +44,9 @@ MOST_COMPARED = 6
 MOST_SIZED = 12
 """As many models of timm of the file's size are compared, of which some differ in paddings alone."""
 
+FEWEST = 8
+"""A file with fewer tensors has less than half of those of any model. AlexNet has the fewest, 16."""
+
 NEAREST = 0.5
 """A model is called the nearest if this fraction of the tensors has its key and shape in the file."""
 
@@ -105,11 +108,13 @@ class _Compared:
 def recognise(inspection: Inspection) -> Inspection:
     """The inspection of a checkpoint that is no VGG, with the model of torchvision or timm that it is or is nearest to.
 
-    An inspection of a VGG, of a shard or of a file of another framework is returned as it is.
+    An inspection of a VGG, of a shard, of a file of another framework or of a few tensors is returned as it is.
     """
     is_foreign = any(tensor.original for layer in inspection.layers for tensor in layer.tensors)
     is_a_graph = inspection.format in GRAPHS
-    if inspection.notation is not None or inspection.shard or is_foreign or is_a_graph or not inspection.layers:
+    if inspection.notation is not None or inspection.shard or is_foreign or is_a_graph:
+        return inspection
+    if len(_shapes(inspection)) < FEWEST:
         return inspection
     found = _match(inspection)
     if found is None:
