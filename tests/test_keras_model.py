@@ -430,6 +430,38 @@ def test_weights_of_keras_compute_the_same_in_torch(by_keras: Path, kind: type[n
 
 
 @needs_keras
+@pytest.mark.parametrize("kind", [Oblong, Accident])
+def test_values_are_compared_by_the_sides_of_the_file(by_keras: Path, tmp_path: Path, kind: type[nn.Module]) -> None:
+    """The map before the linear layer is 4x3; 16 means that are as many as a square map are none."""
+    path = by_keras / f"{kind.__name__.lower()}.h5"
+    size = tuple(np.moveaxis(np.load(path.with_suffix(".npz"))["x"], -1, 1).shape)
+    state = vggscope.build(kind(), size, weights=str(path)).state_dict()
+    torch.save(state, tmp_path / "torch.pth")
+    found = vggscope.values(path, tmp_path / "torch.pth")
+    # A layer that reads a map beside other features stays as the file has it.
+    others = {"mixed.weight"} if kind is Accident else set()
+    counted = [tensor for tensor in found.tensors if not (tensor.reference or "").endswith("num_batches_tracked")]
+    assert {tensor.name for tensor in counted if tensor.relation not in ("equal", "untouched")} == others
+    assert len(counted) == len([key for key in state if not key.endswith("num_batches_tracked")])
+    notes = " ".join((*found.notes, *vggscope.inspect(path).notes))
+    assert "taken to be square" not in notes
+    if kind is Oblong:
+        assert notes.count("fc.weight reads a map of 4x3 with the channels last") == 2
+    else:
+        assert (
+            notes.count("mixed.weight reads a map beside other features, and its columns are in the file's order") == 2
+        )
+    # A .keras has other names: there a matrix is known by its shape.
+    matrices = {tuple(value.shape): value.numpy() for value in state.values() if value.ndim == 2}
+    with open_tensors(path.with_suffix(".keras"), vggscope.network) as file:
+        stored = [tensor for tensor in file.checkpoint.tensors if tensor.leaf == "weight" and len(tensor.shape) == 2]
+        assert {tensor.shape for tensor in stored} == matrices.keys()
+        for tensor in stored:
+            is_equal = np.array_equal(file.whole(tensor), matrices[tensor.shape])
+            assert is_equal != (tensor.shape == (2, 36)), tensor.name
+
+
+@needs_keras
 def test_parameters_are_those_of_keras_or_at_least_the_known_ones(by_keras: Path) -> None:
     with np.load(by_keras / "counted.npz") as file:
         counted = {name: int(file[name]) for name in file.files}

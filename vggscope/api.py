@@ -945,7 +945,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
         with step(f"reading {name}"):
             return inspect_program(name)
     with step(f"reading {name}"):
-        found = inspect_file(name)
+        found = inspect_file(name, _graph_of)
     return recognise(found)
 
 
@@ -968,7 +968,7 @@ def stats(*paths: str | os.PathLike[str]) -> Statistics:
 
     if not paths:
         raise OptionError("no file to read", "give the paths of .pth, .pt or .safetensors files")
-    return statistics([_checked_path(path) for path in paths])
+    return statistics([_checked_path(path) for path in paths], _graph_of)
 
 
 def values(path: str | os.PathLike[str], ref: str | os.PathLike[str]) -> ValueDiff:
@@ -990,7 +990,18 @@ def values(path: str | os.PathLike[str], ref: str | os.PathLike[str]) -> ValueDi
     """
     from vggscope.diffing.values import compare_values
 
-    return compare_values(_checked_path(path), _checked_path(ref))
+    return compare_values(_checked_path(path), _checked_path(ref), _graph_of)
+
+
+def _graph_of(path: str) -> Network | None:
+    """The network in a file of weights, if it is known to its end; None for any other file."""
+    from vggscope.sources.resolve import graph_in
+
+    try:
+        found = graph_in(path, _source_options(None, {}))
+    except VggscopeError:
+        return None
+    return found if found is not None and found.failure is None else None
 
 
 def _checked_path(path: object) -> str | os.PathLike[str]:

@@ -71,12 +71,14 @@ class Original:
     """A tensor as another framework's file has it: its name, its shape, and its axes such as `HWIO`.
 
     I and O are input and output channels or features, H, W and D the axes of an image. `(HWI)O` are the weights of a
-    linear layer whose inputs are a flattened map with the channels last. Empty axes are torch's.
+    linear layer whose inputs are a flattened map with the channels last. Empty axes are torch's. `sides` are those of
+    that map if the file tells them; else it is taken for a square.
     """
 
     name: str
     shape: Shape
     axes: str = ""
+    sides: Shape = field(default=(), metadata={"json": False})
 
 
 @dataclass(frozen=True, slots=True)

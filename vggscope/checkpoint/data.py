@@ -14,6 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, StoredTensor
+from vggscope.checkpoint.flattened_maps import GraphOf, with_known_maps
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.inflated import Inflated
 from vggscope.checkpoint.reader import explained, read
@@ -213,9 +214,12 @@ class ShardedTensorFile(TensorFile):
 
 
 @contextmanager
-def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
-    """Open a checkpoint to read its data. Raises CheckpointError as `reader.read` does, and where data overlap."""
-    with open_checkpoint(read(path)) as tensors:
+def open_tensors(path: str | os.PathLike[str], graph_of: GraphOf | None = None) -> Iterator[TensorFile]:
+    """Open a checkpoint to read its data. `graph_of` returns the network in a file, which tells the sides of maps.
+
+    Raises CheckpointError as `reader.read` does, and where data overlap.
+    """
+    with open_checkpoint(with_known_maps(read(path), graph_of)) as tensors:
         yield tensors
 
 

@@ -5,9 +5,13 @@ torch flattens a map channel by channel, Keras and TensorFlow pixel by pixel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 
+from vggscope.checkpoint.contents import Checkpoint, Original, StoredTensor
+from vggscope.checkpoint.layouts import BESIDE, as_flattened, as_map
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel
 
@@ -15,11 +19,12 @@ Segments = tuple[Shape, ...]
 """Features one after the other: a map of channels and sides, flattened channel by channel, or `(count,)` others."""
 
 
-def flattened_maps(network: Network) -> dict[str, Segments]:
+def flattened_maps(network: Network, *, as_filed: bool = False) -> dict[str, Segments]:
     """The features that each tensor of weights has one number, row or column for, where a flattened map is among them.
 
     The keys are those of the state dict. Features that are already flattened pixel by pixel, after a permutation of the
-    map, are none of a map.
+    map, are none of a map; with `as_filed` they are, if they were flattened before, as a layer of Keras is written that
+    reads the features in the file's order.
 
     >>> import vggscope
     >>> flattened_maps(vggscope.network("D"))
@@ -29,6 +34,7 @@ def flattened_maps(network: Network) -> dict[str, Segments]:
     features: dict[str, Segments] = {}
     orders: dict[str, tuple[int, ...]] = {}
     found: dict[str, Segments] = {}
+    unfolded: dict[str, Shape] = {}
     for node in network.nodes:
         output = shapes[node.name]
         if not node.inputs:
@@ -36,6 +42,8 @@ def flattened_maps(network: Network) -> dict[str, Segments]:
         source, shape = node.inputs[0], shapes[node.inputs[0]]
         orders[node.name] = _order(node, orders.get(source, ()), shape == output)
         own = features.get(source, ())
+        if as_filed and _is_in_file_order(node, features, unfolded, shapes):
+            continue
         if own and shape == output and len(node.inputs) == 1:
             features[node.name] = own
             leaves = {f"{node.module}.{leaf}": sides for leaf, sides in node.op.buffers().items()}
@@ -51,6 +59,73 @@ def flattened_maps(network: Network) -> dict[str, Segments]:
         elif any(name in features for name in node.inputs):
             features.update(_joined(node, features, shapes))
     return found
+
+
+GraphOf = Callable[[str], "Network | None"]
+"""A function that returns the network in a file; None where the file holds none that is known to its end."""
+
+
+def with_known_maps(checkpoint: Checkpoint, graph_of: GraphOf | None) -> Checkpoint:
+    """The checkpoint with the weights of flattened maps in torch's order, by the sides that the file's graph tells.
+
+    Without a graph it is as it was read: one layer is taken to read a square map.
+    """
+    if graph_of is None or not checkpoint.flattens_last:
+        return checkpoint
+    network = graph_of(checkpoint.path)
+    if network is None:
+        return checkpoint
+    maps, names = flattened_maps(network, as_filed=True), _names(checkpoint, network)
+    tensors = (
+        _mapped(tensor, maps.get(names[tensor.name])) if tensor.name in names else tensor
+        for tensor in checkpoint.tensors
+    )
+    return replace(checkpoint, tensors=tuple(tensors))
+
+
+def _names(checkpoint: Checkpoint, network: Network) -> dict[str, str]:
+    """The names in the network of the file's tensors: their own, or those of matrices that alone have their shape.
+
+    A `.keras` has the layers under the names of their classes, with numbers.
+    """
+    shapes = {parameter.name: parameter.shape for parameter in network.parameters()}
+    for node in network.nodes:
+        shapes.update((f"{node.module}.{leaf}", shape) for leaf, shape in node.op.buffers().items())
+    own = {tensor.name: tensor.name for tensor in checkpoint.tensors if shapes.get(tensor.name) == tensor.shape}
+    matrices = [tensor for tensor in checkpoint.tensors if tensor.leaf == "weight" and len(tensor.shape) == 2]
+    if all(tensor.name in own for tensor in matrices):
+        return own
+    counts = Counter(tensor.shape for tensor in matrices)
+    named = {shape: name for name, shape in shapes.items()}
+    alike = Counter(shapes.values())
+    unique = (tensor for tensor in matrices if counts[tensor.shape] == alike[tensor.shape] == 1)
+    return {tensor.name: named[tensor.shape] for tensor in unique}
+
+
+def _mapped(tensor: StoredTensor, segments: Segments | None) -> StoredTensor:
+    """The tensor by the features of its last axis. Maps beside other features stay in the file's order."""
+    plain = as_flattened(tensor)
+    if segments is not None and len(segments) > 1:
+        original = plain.original or Original(plain.name, plain.shape)
+        return replace(plain, original=replace(original, axes=BESIDE))
+    return plain if segments is None else as_map(plain, segments[0][0], segments[0][1:])
+
+
+def _is_in_file_order(
+    node: Node, features: dict[str, Segments], unfolded: dict[str, Shape], shapes: Mapping[str, Shape]
+) -> bool:
+    """Whether a node gives a flattened map its sides again, moves its channels last or flattens it once more."""
+    source, output = node.inputs[0], shapes[node.name]
+    own = features.get(source, ())
+    if len(own) == 1 and len(own[0]) > 1 and output[1:] == own[0]:
+        unfolded[node.name] = own[0]
+    elif source in unfolded and node.op.permutation == (0, *range(2, len(output)), 1):
+        unfolded[node.name] = unfolded[source]
+    elif source in unfolded and len(output) == 2:
+        features[node.name] = (unfolded[source],)
+    else:
+        return False
+    return True
 
 
 def _order(node: Node, order: tuple[int, ...], keeps_shape: bool) -> tuple[int, ...]:

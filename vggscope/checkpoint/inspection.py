@@ -10,6 +10,7 @@ from dataclasses import replace
 from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, StoredModule, layers_of, natural
 from vggscope.checkpoint.conv_runs import OTHER
 from vggscope.checkpoint.fc_head import HEAD_SIDE
+from vggscope.checkpoint.flattened_maps import GraphOf, with_known_maps
 from vggscope.checkpoint.folder import architecture_beside
 from vggscope.checkpoint.formats.matconvnet import FORMAT as MATCONVNET
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
@@ -207,12 +208,14 @@ def labels_by_order(found: Inspection, other: Inspection) -> dict[str, str]:
     return dict(zip(theirs, ours)) if same else {}
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
+def inspect(path: str | os.PathLike[str], graph_of: GraphOf | None = None) -> Inspection:
     """Identify the network of a .pth, .pt or .safetensors file, of several with an index, or of a folder with them.
+
+    `graph_of` is as in `data.open_tensors`.
 
     Raises CheckpointError where the file is not a checkpoint, is damaged, or holds code.
     """
-    checkpoint = read(path)
+    checkpoint = with_known_maps(read(path), graph_of)
     inspection = examine(checkpoint)
     named = index_name(os.path.basename(checkpoint.path))
     return _as_shard(inspection, *named) if named else inspection

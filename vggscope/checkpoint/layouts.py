@@ -17,6 +17,7 @@ from math import isqrt, prod
 from vggscope.checkpoint.contents import Original, StoredTensor, natural
 from vggscope.errors import printable
 from vggscope.ops.base import Shape
+from vggscope.units import kernel_text
 
 _LEAVES = {
     **dict.fromkeys(("weight", "weights", "kernel", "filter", "filters", "w", "gamma", "scale"), "weight"),
@@ -41,6 +42,13 @@ _CHANNELS_LAST = {5: "DHWIO", 4: "HWIO", 3: "WIO", 2: "IO"}
 
 _DEPTHWISE = {4: "HWIM", 3: "WIM"}
 """The axes of Keras's depthwise kernel: M filters for each input channel."""
+
+
+BESIDE = "(HWI.)O"
+"""The axes of a linear layer's weights whose inputs are a flattened map and other features."""
+
+_FLATTENED = re.compile(r"\(D?H?WI\)")
+"""The axes of a flattened map with the channels last, among those of a linear layer's weights."""
 
 
 def in_torch_layout(
@@ -75,14 +83,20 @@ def layout_note(tensors: Sequence[StoredTensor]) -> str:
     """The sentence on the axes of a file that are not torch's; empty for none."""
     axes = {t.original.axes: len(t.original.shape) for t in tensors if t.original and t.original.axes}
     plain = {name: rank for name, rank in axes.items() if name in (*_CHANNELS_LAST.values(), *_DEPTHWISE.values())}
-    flattened = next((t for t in tensors if t.original and "(HWI)" in t.original.axes), None)
+    flattened = next((t for t in tensors if t.original and _FLATTENED.search(t.original.axes)), None)
     theirs, ours = " and ".join(plain), " and ".join(_TORCH[rank] for rank in plain.values())
     sentences = [f"its weights are {theirs}, shown as torch's {ours}"] if plain else []
     if flattened:
-        sentences.append(
-            f"{printable(flattened.name)} reads a map with the channels last, here with the channels first,"
-            " which is taken to be square"
-        )
+        assert flattened.original is not None
+        sides = flattened.original.sides
+        of = f" of {kernel_text(sides)}" if sides else ""
+        guess = "" if sides else ", which is taken to be square"
+        name = printable(flattened.name)
+        sentences.append(f"{name} reads a map{of} with the channels last, here with the channels first{guess}")
+    beside = next((t for t in tensors if t.original and t.original.axes == BESIDE), None)
+    if beside:
+        order = "reads a map beside other features, and its columns are in the file's order, channels last"
+        sentences.append(f"{printable(beside.name)} {order}")
     return "; ".join(sentences)
 
 
@@ -143,9 +157,30 @@ def with_flatten(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
 def as_flattened(tensor: StoredTensor) -> StoredTensor:
     """The tensor of a linear layer with its inputs in the file's order, where they were taken for those of a map."""
     place = tensor.place
-    if tensor.original is None or "(HWI)" not in tensor.original.axes or place is None or place.stride is None:
+    if tensor.original is None or not _FLATTENED.search(tensor.original.axes) or place is None or place.stride is None:
         return tensor
-    return replace(tensor, place=replace(place, stride=place.stride[:2], view=None))
+    axes = "IO" if tensor.original.axes.endswith("O") else ""
+    original = replace(tensor.original, axes=axes, sides=())
+    return replace(tensor, place=replace(place, stride=place.stride[:2], view=None), original=original)
+
+
+def as_map(tensor: StoredTensor, channels: int, sides: Shape) -> StoredTensor:
+    """The tensor, of which the file has the last axis pixel by pixel, with that axis channel by channel.
+
+    `sides` are those of the map. The tensor may have an axis of units before it.
+    """
+    place = tensor.place
+    if place is not None:
+        *units, step = place.stride if place.stride is not None else _row_major(tensor.shape)
+        pixels = tuple(step * channels * prod(sides[axis + 1 :]) for axis in range(len(sides)))
+        view = (*tensor.shape[:-1], channels, *sides)
+        place = replace(place, stride=(*units, step, *pixels), view=view)
+    original = tensor.original or Original(tensor.name, tensor.shape)
+    if len(tensor.shape) == 2:
+        flat = f"({'DHW'[-len(sides) :]}I)"
+        axes = f"{flat}O" if original.axes == "IO" else f"O{flat}"
+        original = replace(original, axes=axes, sides=sides)
+    return replace(tensor, place=place, original=original)
 
 
 def may_be_flattened(tensors: Sequence[StoredTensor]) -> StoredTensor | None:
@@ -153,7 +188,7 @@ def may_be_flattened(tensors: Sequence[StoredTensor]) -> StoredTensor | None:
     weights = [tensor for tensor in tensors if tensor.leaf == "weight"]
     channels = {tensor.shape[0] for tensor in weights if len(tensor.shape) == 4}
     linear = [tensor for tensor in weights if len(tensor.shape) == 2]
-    if any(tensor.original is not None and "(HWI)" in tensor.original.axes for tensor in linear):
+    if any(tensor.original is not None and _FLATTENED.search(tensor.original.axes) for tensor in linear):
         return None
     outputs = {tensor.shape[0] for tensor in linear}
     first = (tensor for tensor in linear if tensor.shape[1] not in outputs)
@@ -162,15 +197,10 @@ def may_be_flattened(tensors: Sequence[StoredTensor]) -> StoredTensor | None:
 
 def _flattened(tensor: StoredTensor, channels: int) -> StoredTensor:
     """A linear layer's weights whose inputs are a square map, in the file with the channels last."""
-    units, inputs = tensor.shape
-    side, place = _side(inputs, channels), tensor.place
-    if place is not None:
-        unit, step = place.stride if place.stride is not None else _row_major(tensor.shape)
-        stride = (unit, step, side * channels * step, channels * step)
-        place = replace(place, stride=stride, view=(units, channels, side, side))
-    original = tensor.original or Original(tensor.name, tensor.shape)
-    axes = "(HWI)O" if original.axes == "IO" else "O(HWI)"
-    return replace(tensor, place=place, original=replace(original, axes=axes))
+    side = _side(tensor.shape[1], channels)
+    mapped = as_map(tensor, channels, (side, side))
+    assert mapped.original is not None
+    return replace(mapped, original=replace(mapped.original, sides=()))
 
 
 def _side(inputs: int, channels: int) -> int:

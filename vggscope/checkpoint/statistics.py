@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.checkpoint.contents import StoredTensor
 from vggscope.checkpoint.data import NUMBERS, TensorFile, numbers, open_tensors
+from vggscope.checkpoint.flattened_maps import GraphOf
 from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.published import PublishedWeights, published_by_digest, published_by_name
 from vggscope.errors import printable
@@ -104,16 +105,16 @@ class Statistics(TableResult[TensorStatistics]):
         return {"path": paths, **super()._columns()}
 
 
-def statistics(paths: Sequence[str | os.PathLike[str]]) -> Statistics:
-    """Read all values of some .pth, .pt or .safetensors files.
+def statistics(paths: Sequence[str | os.PathLike[str]], graph_of: GraphOf | None = None) -> Statistics:
+    """Read all values of some .pth, .pt or .safetensors files. `graph_of` is as in `open_tensors`.
 
     Raises CheckpointError where a file is no checkpoint, is damaged, or holds code.
     """
-    return Statistics("vggscope/stats@1", tuple(_of_file(path) for path in paths))
+    return Statistics("vggscope/stats@1", tuple(_of_file(path, graph_of) for path in paths))
 
 
-def _of_file(path: str | os.PathLike[str]) -> FileStatistics:
-    with open_tensors(path) as file:
+def _of_file(path: str | os.PathLike[str], graph_of: GraphOf | None) -> FileStatistics:
+    with open_tensors(path, graph_of) as file:
         checkpoint = file.checkpoint
         inspection = examine(checkpoint)
         labels = {tensor.name: layer.label for layer in inspection.layers for tensor in layer.tensors}

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from vggscope.checkpoint.contents import StoredTensor, unwrapped
 from vggscope.checkpoint.data import TensorFile, open_tensors
+from vggscope.checkpoint.flattened_maps import GraphOf
 from vggscope.checkpoint.layouts import layout_note
 from vggscope.diffing.rearrangement import (
     BGR,
@@ -140,14 +141,19 @@ class ValueDiff(TableResult[TensorDifference]):
     notes: tuple[str, ...]
 
 
-def compare_values(ours: str | os.PathLike[str], reference: str | os.PathLike[str]) -> ValueDiff:
+def compare_values(
+    ours: str | os.PathLike[str], reference: str | os.PathLike[str], graph_of: GraphOf | None = None
+) -> ValueDiff:
     """Compare the values of two .pth, .pt or .safetensors files, which may be of different formats and key styles.
+
+    `graph_of` is as in `open_tensors`.
 
     Raises CheckpointError where one is no checkpoint, is damaged or holds code, and OptionError where they have no
     tensor in common.
     """
     with ExitStack() as stack:
-        our_file, reference_file = (stack.enter_context(open_tensors(path)) for path in (ours, reference))
+        files = (stack.enter_context(open_tensors(path, graph_of)) for path in (ours, reference))
+        our_file, reference_file = files
         pairing = pair_tensors(our_file.checkpoint, reference_file.checkpoint)
         if not any(pair.ours and pair.reference for pair in pairing.pairs):
             raise OptionError(
