@@ -789,6 +789,32 @@ def test_a_mean_that_is_said_quickly_is_torchs(name: str, shape: tuple[int, ...]
     assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
 
 
+def test_a_linear_function_may_take_its_bias_first() -> None:
+    module = Wired(lambda x: F.linear(x, bias=torch.ones(5), weight=torch.ones(5, 8)))
+    count = trace(module, (8,), "linear").torch_count
+    assert count is not None
+    assert count.macs == 5 * 8
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("window", [((1, 1), (0, 0), (1, 1)), ((2, 1), (3, 1), (1, 2)), ((2, 2), (1, 1), (1, 1))])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (2, 5)])
+@pytest.mark.parametrize("shape", [(2, 4, 9, 8), (1, 4, 1, 1), (1, 2, 7, 1), (3, 2, 6, 6)])
+def test_a_convolution_that_is_said_quickly_is_torchs(
+    shape: tuple[int, ...], kernel: tuple[int, ...], window: tuple[tuple[int, ...], ...], groups: int
+) -> None:
+    values, weight = torch.empty(shape, device="meta"), torch.empty((6, shape[1] // groups, *kernel), device="meta")
+    args = (values, weight, torch.empty(6, device="meta"), *window, groups)
+    found = shortcut_result(F.conv2d, args, {})
+    try:
+        truth = F.conv2d(*args)
+    except RuntimeError:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
+
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda values: values,
     "permuted": lambda values: values.transpose(1, -1),
@@ -839,6 +865,17 @@ def test_sums_of_like_tensors_have_torchs_layout(layout: str) -> None:
         (F.layer_norm, torch.zeros(2, 8), ((7,),), {}),
         (F.linear, torch.zeros(2, 8), (torch.zeros(5, 7),), {}),
         (F.linear, torch.zeros(2, 8), (torch.zeros(5, 8).double(),), {}),
+        (F.conv2d, torch.zeros(1, 3, 8, 8), (torch.zeros(5, 3, 3, 3),), {}),
+        (F.conv2d, torch.zeros(1, 3, 8, 8), (torch.zeros(5, 4, 3, 3), None, *((1, 1),) * 3), {}),
+        (F.conv2d, torch.zeros(1, 3, 8, 8).double(), (torch.zeros(5, 3, 3, 3), None, *((1, 1),) * 3), {}),
+        (F.conv2d, torch.zeros(1, 3, 8, 8), (torch.zeros(5, 3, 9, 9), None, (1, 1), (0, 0), (1, 1)), {}),
+        (F.conv2d, torch.zeros(1, 3, 8, 8), (torch.zeros(5, 3, 3, 3), torch.zeros(4), *((1, 1),) * 3), {}),
+        (
+            F.conv2d,
+            torch.zeros(1, 3, 8, 8).to(memory_format=torch.channels_last),
+            (torch.zeros(5, 3, 3, 3), None, *((1, 1),) * 3),
+            {},
+        ),
         (F.relu, torch.zeros(2, 8), (), {"inplace": True}),
         (F.silu, torch.zeros(2, 8), (), {"inplace": True}),
         (F.linear, torch.zeros(8, 2).t(), (torch.zeros(5, 8),), {}),

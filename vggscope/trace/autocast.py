@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 
 def autocast_device() -> str:
     """Return the device on which autocast is on, empty if there is none."""
+    if not _is_any_enabled()():
+        return ""
     import torch
 
     enabled: Any = torch.is_autocast_enabled
     return "cuda" if enabled("cuda") else "cpu" if enabled("cpu") else ""
+
+
+@cache
+def _is_any_enabled() -> Callable[[], bool]:
+    """Return torch's function that tells whether autocast is on for any device. A trace calls it for each function."""
+    from torch._C import _is_any_autocast_enabled
+
+    return _is_any_autocast_enabled
 
 
 def result_dtypes(function: Function, args: Arguments, kwargs: KeywordArguments) -> tuple[torch.dtype, ...] | None:

@@ -51,7 +51,7 @@ def require_dtypes(
 
     `tensors` are all tensors among the arguments. Autocast converts them, so that any mix is accepted within it.
     """
-    name = _checked_name(function)
+    name = checked_name(function)
     if not name:
         return
     if name in _LOOKUPS:
@@ -69,7 +69,7 @@ def require_dtypes(
 
 
 @lru_cache(maxsize=4096)
-def _checked_name(function: Function) -> str:
+def checked_name(function: Function) -> str:
     """Return the name of a function whose dtypes are checked, empty for any other."""
     name: str = getattr(function, "__name__", "").strip("_").replace("rmatmul", "matmul")
     others = (*_LOOKUPS, "interpolate", "multi_head_attention_forward", "embedding_bag")

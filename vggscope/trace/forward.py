@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError, OptionError
-from vggscope.graph import Parameter
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
+from vggscope.trace.earlier_run import Calls
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
-from vggscope.trace.parts import buffers_of, named_parts, parts_of
+from vggscope.trace.parts import buffers_of, has_usual_parts, named_parts, parts_of
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensor_map import TensorMap
 from vggscope.trace.tensors import meta_copy
@@ -29,15 +29,17 @@ META = "meta"
 
 @record
 class Forward:
-    """A module with its parameters and packed weights, on the device of a run, and its own dtype.
+    """A module with its parameters and packed weights as constants, on the device of a run, and its own dtype.
 
     `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
     `training`: the module is in training mode. `samples` is the batch whose figures are wanted. `compares` and
-    `describes` are as a Recorder's.
+    `describes` are as a Recorder's. `paths` are the paths of the module's parts by id. `earlier` are the calls of a run
+    that this one follows.
     """
 
     module: nn.Module
-    owned: Mapping[str, Parameter]
+    owned: Mapping[str, Constant]
+    paths: Mapping[int, str]
     packed: Mapping[str, Tensor]
     device: str
     dtype: str
@@ -47,6 +49,7 @@ class Forward:
     describes: bool = True
     training: bool = False
     samples: int = 1
+    earlier: Calls | None = None
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
         """Return the watched run of forward on these inputs, with the error that it raised."""
@@ -57,18 +60,19 @@ class Forward:
         origins: TensorMap[str | Constant] = TensorMap()
         constants = ConstantValues(TensorMap(), TensorMap())
         for key in owned.keys() & state.keys():
-            origins[state[key]] = Constant((owned[key],))
-            constants.leaf(state[key], owned[key])
-        for key, buffer in with_shape(buffers_of(module)):
+            origins[state[key]] = owned[key]
+            if self.describes:
+                constants.leaf(state[key], *owned[key].parameters)
+        for key, buffer in with_shape(buffers_of(module)) if self.describes else ():
             if key in state:
                 constants.buffers[state[key]] = key
                 constants.keep(state[key], buffer)
         by_layer: dict[str, list[Tensor]] = {}
         for key, weight in self.packed.items():
-            origins[weight] = Constant((owned[key],))
-            constants.leaf(weight, owned[key])
+            origins[weight] = owned[key]
+            constants.leaf(weight, *owned[key].parameters)
             by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
-        paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
+        paths = self.paths
         recorder = Recorder(
             origins,
             constants,
@@ -78,7 +82,16 @@ class Forward:
             compares=self.compares,
             describes=self.describes,
         )
-        watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
+        watch = Watch(
+            recorder,
+            paths,
+            device == META,
+            self.gradients,
+            packed=by_layer,
+            compares=self.compares,
+            earlier=self.earlier,
+            is_first=self.compares and self.describes,
+        )
         inputs = inputs.map(meta_copy) if device == META else inputs.to(device).map(lambda t: t.detach().clone())
         watch.recorder.begin(inputs.named(module))
         try:
@@ -124,8 +137,27 @@ def replaced_tensors(module: nn.Module, state: dict[str, Tensor]) -> AbstractCon
         # torch replaces the tensors of a TorchScript module only inside another module.
         module = torch.nn.Sequential(module)
         state = {f"0.{key}": tensor for key, tensor in state.items()}
+    if has_usual_parts(module) and {type(part._parameters) for part in parts_of(module)} == {dict}:
+        return _exchanged(module, state)
     # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
     return torch.nn.utils.stateless._reparametrize_module(module, state, tie_weights=False)
+
+
+@contextmanager
+def _exchanged(module: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Replace tensors in the dicts that hold them within the block: torch looks up each one by its path."""
+    before: list[tuple[dict[str, Any], str, Tensor | None]] = []
+    for path, part in named_parts(module):
+        tensors: tuple[dict[str, Any], ...] = part._parameters, part._buffers
+        for registered in tensors:
+            for name in [name for name in registered if f"{path}.{name}".lstrip(".") in state]:
+                before.append((registered, name, registered[name]))
+                registered[name] = state[f"{path}.{name}".lstrip(".")]
+    try:
+        yield
+    finally:
+        for registered, name, tensor in before:
+            registered[name] = tensor
 
 
 def with_shape(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -166,12 +198,17 @@ def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Set the module to training or evaluation mode within the block, then restore the mode of each submodule."""
     before = {part: part.training for part in parts_of(module)}
     modes = modes_after_train(module) if training else dict.fromkeys(before, False)
-    for part, mode in modes.items():
-        part.training = mode
+    _set_modes(modes)
     try:
         yield
     finally:
-        for part, mode in before.items():
+        _set_modes(before)
+
+
+def _set_modes(modes: Mapping[nn.Module, bool]) -> None:
+    """Set the mode of each module that has another one: nn.Module takes long to set an attribute."""
+    for part, mode in modes.items():
+        if part.training is not mode:
             part.training = mode
 
 

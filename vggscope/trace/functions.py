@@ -13,7 +13,6 @@ from vggscope.ops.activation import Overwriting
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.elementwise import KEEPS, Elementwise
 from vggscope.ops.recorded import Recorded, Unknown
-from vggscope.ops.view import View
 from vggscope.record import changed
 from vggscope.trace.function_table import ATEN_ARGUMENTS, CREATIONS, FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.layout import shares_memory
@@ -154,7 +153,7 @@ def _with_memory(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Ten
     """Return the op with its use of memory: whether it is in place, or its output shares an input's memory."""
     if in_place and isinstance(op, (Overwriting, Elementwise)):
         return changed(op, inplace=True)
-    if isinstance(op, (View, Recorded)):
+    if isinstance(op, Recorded):  # that of a view is asked with its layout
         return changed(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
     return op
 

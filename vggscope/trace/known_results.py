@@ -90,7 +90,7 @@ def signature_of(
     """
     import torch
 
-    if not _is_covered(function):
+    if not is_covered(function):
         return None
     tensors: list[Tensor] = []
     given = [_described(value, tensors) for value in args]
@@ -224,7 +224,7 @@ def _name_query() -> Callable[[Tensor], bool] | None:
 
 
 @lru_cache(maxsize=4096)
-def _is_covered(function: Function) -> bool:
+def is_covered(function: Function) -> bool:
     """Return whether a function is torch's own, of the tables, and returns new tensors or its first argument."""
     name, in_place = function_name(function)
     library = getattr(function, "__module__", None) or "torch"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vggscope.ops.base import Shape
+from vggscope.ops.base import Shape, numel
 from vggscope.trace.tensors import Function, empty_like_on_meta
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mappin
     return torch.empty(shape, dtype=values.dtype, device=values.device)
 
 
+def has_rule(function: Function) -> bool:
+    """Return whether a rule may cover the calls of a function."""
+    return _rule_of(function)[1] is not None
+
+
 @lru_cache(maxsize=4096)
 def _rule_of(function: Function) -> tuple[str, Callable[..., Shape | None] | None]:
     """Return a function's name and its rule, None if it has none."""
@@ -57,6 +62,47 @@ def _layer_norm(
 def _linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Shape | None:
     is_plain = values.is_contiguous() and values.dim() > 0 and values.dtype == weight.dtype
     return (*values.shape[:-1], weight.shape[0]) if is_plain and values.shape[-1] == weight.shape[1] else None
+
+
+def _convolution(
+    values: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: object = 1,
+    padding: object = 0,
+    dilation: object = 1,
+    groups: int = 1,
+    /,
+) -> Shape | None:
+    sides: Any = (stride, padding, dilation)
+    if {*map(type, sides)} != {tuple} or {*map(len, sides)} != {len("HW")} or type(groups) is not int:
+        return None
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != weight.dtype):
+        return None
+    if not values.is_floating_point() or values.dtype != weight.dtype or not weight.is_contiguous():
+        return None
+    return _convolved(values.shape, values.stride(), weight.shape, *sides, groups)
+
+
+@lru_cache(maxsize=4096)
+def _convolved(
+    given: Shape, given_strides: Shape, weight: Shape, strides: Shape, paddings: Shape, dilations: Shape, groups: int
+) -> Shape | None:
+    """Return the shape of a convolution; None if torch would raise, or may choose another memory layout."""
+    if len(given) != len("NCHW") or len(weight) != len("NCHW") or not all((*given, *weight)):
+        return None
+    # The strides of axes with one element decide whether torch takes the channels for the last axis.
+    if given_strides != (numel(given[1:]), numel(given[2:]), given[3], 1) or min(*strides, *dilations, groups) < 1:
+        return None
+    if min(paddings) < 0 or given[1] != weight[1] * groups or weight[0] % groups:
+        return None
+    spans = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(weight[2:], dilations)]
+    rooms = [size + 2 * padding - span for size, padding, span in zip(given[2:], paddings, spans)]
+    return (
+        (given[0], weight[0], *[room // stride + 1 for room, stride in zip(rooms, strides)])
+        if min(rooms) >= 0
+        else None
+    )
 
 
 def _adaptive_average(values: Tensor, output_size: object) -> Shape | None:
@@ -117,6 +163,7 @@ _RULES: Mapping[str, Callable[..., Shape | None]] = {
     **_ELEMENTWISE,
     "layer_norm": _layer_norm,
     "linear": _linear,
+    "conv2d": _convolution,
     "adaptive_avg_pool2d": _adaptive_average,
     "mean": _mean,
 }

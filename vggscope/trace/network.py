@@ -39,7 +39,7 @@ from vggscope.trace.inputs import (
     takes_images,
 )
 from vggscope.trace.other_forms import NESTED_REMEDY, other_form
-from vggscope.trace.parts import tensors_of
+from vggscope.trace.parts import listed_once, tensors_of
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import Run, run
 from vggscope.trace.source_line import forward_line, own_line
@@ -430,6 +430,19 @@ def _run(
 
     `is_example`: the inputs are the module's own example, which has values if the module is built with weights.
     """
+    with listed_once(module):
+        return _run_listed(module, name, inputs, rebuild, samples, is_example=is_example)
+
+
+def _run_listed(
+    module: nn.Module,
+    name: str,
+    inputs: CallInputs,
+    rebuild: Callable[[], nn.Module] | None,
+    samples: int,
+    *,
+    is_example: bool,
+) -> Run:
     if has_quantized_tensors(module):
         note = f"its weights are quantised: it was run on {_values_of(inputs)}"
         return _noted(run(module, inputs.to("cpu"), name, "cpu"), note)

@@ -5,6 +5,8 @@ A trace lists them twenty times. `nn.Module.named_modules` passes each part thro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +23,31 @@ def named_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     ['', '0', '0.0']
     """
     parts, is_usual = _listed(module)
-    return parts if is_usual else list(module.named_modules())
+    return list(parts) if is_usual else list(module.named_modules())
+
+
+@contextmanager
+def listed_once(module: nn.Module) -> Iterator[None]:
+    """List the parts of a module once within the block, between whose runs of forward they are the same."""
+    known = _KNOWN.get(id(module))
+    _KNOWN[id(module)] = known or _list(module)
+    try:
+        yield
+    finally:
+        if known is None:
+            del _KNOWN[id(module)]
+
+
+_KNOWN: dict[int, tuple[list[tuple[str, nn.Module]], bool]] = {}
+"""The parts of the modules in a block of `listed_once`, by their ids."""
 
 
 def _listed(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:
     """Return a module and its parts with their paths, and whether none of their classes lists others than its own."""
+    return _KNOWN.get(id(module)) or _list(module)
+
+
+def _list(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:
     found: list[tuple[str, nn.Module]] = []
     visited: set[nn.Module] = set()
     pending = [("", module)]
@@ -46,6 +68,11 @@ def _listed(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:
 def parts_of(module: nn.Module) -> list[nn.Module]:
     """Return a module and its parts, each once, as `modules` does."""
     return [part for _, part in named_parts(module)]
+
+
+def has_usual_parts(module: nn.Module) -> bool:
+    """Return whether none of the classes of a module's parts lists its parts and tensors in a way of its own."""
+    return _listed(module)[1]
 
 
 def parameters_of(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import GeneratorType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import ReferenceType, ref
 
 from vggscope.errors import ShapeError
-from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, ConstantValue, Input, Node, Output, Parameter
+from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, CodePosition, ConstantValue, Input, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
@@ -57,13 +57,12 @@ def _no_count(leaves: Sequence[Tensor]) -> Counted:
     return UNCOUNTED
 
 
-@record
-class Call:
+class Call(NamedTuple):
     """One call of a function or module.
 
     - `ops` is one op, or one for each result if each result is a node of its own, as with `chunk`.
     - `weights` are tensors that belong to the op. They are not inputs of the node.
-    - `count` returns the cost by torch's counter, with gradients for the given tensors. It is used if the op's own rule
+    - `cost` returns the cost by torch's counter, with gradients for the given tensors. It is used if the op's own rule
       fails.
     - `dispatched` are the multiply-accumulates of the operators that the call has dispatched; None if it is not known.
     - `saved` returns what autograd saves of the call in training; None if it is not known.
@@ -73,7 +72,7 @@ class Call:
     ops: tuple[Op, ...]
     inputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...] = ()
-    count: Count = _no_count
+    cost: Count = _no_count
     dispatched: OperatorMacs | None = None
     saved: Callable[[Op], Saved | None] = lambda op: None
     reads: tuple[Tensor, ...] = ()
@@ -94,6 +93,7 @@ class Recorder:
     `is_regular` is whether every tensor is all of its storage, in the order of its axes.
     `compares` is false in a run whose figures are not compared with torch's, `describes` in one of which only ops,
     shapes and costs are read: its nodes have no constants and no positions in the code.
+    `positions` gives the calls of the user's own code that are running.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
 
@@ -127,6 +127,7 @@ class Recorder:
     asked: set[object] = field(default_factory=set)
     compares: bool = True
     describes: bool = True
+    positions: Callable[[], tuple[CodePosition, ...]] = current_positions
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
@@ -280,6 +281,16 @@ class Recorder:
             op = CallResult(call.ops[0].name, position, shape_of(result))
             self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None, ()))
 
+    def repeat_node(self, node: Node, result: Tensor, *, needs_gradient: bool) -> None:
+        """Record a call as the node of an equal call in an earlier run."""
+        name = node.name
+        self.nodes[name] = node
+        self.shapes[name] = shape_of(result)
+        self.origins[result] = name
+        self.writes.include(result)
+        if needs_gradient:
+            self.needs_gradient.add(name)
+
     def finished(self) -> tuple[Node, ...]:
         """Return the nodes without the pieces and views that no node reads and forward does not return."""
         until = self.named_until
@@ -329,7 +340,7 @@ class Recorder:
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
             constants=self._constants_of(op, call, parameters) if constants or weights or call.reads else (),
-            called_at=current_positions() if self.describes else (),
+            called_at=self.positions() if self.describes else (),
         )
         if self.compares and not node.reads_computed_weight:
             self._compare_saved(name, op, call, result)
@@ -361,7 +372,7 @@ class Recorder:
             return op, call
         weights = tuple(tensor for tensor in call.weights if not isinstance(self.origin(tensor), str))
         op = WithComputedWeights(op, tuple(tensor.dim() > 1 for tensor in computed))
-        return op, replace(call, inputs=(*call.inputs, *computed), weights=weights)
+        return op, call._replace(inputs=(*call.inputs, *computed), weights=weights)
 
     def _update_named(self, name: str, result: Tensor) -> None:
         """Record which outputs a variable in forward still refers to while this node runs: they stay allocated."""
@@ -392,7 +403,7 @@ class Recorder:
             return op
         if isinstance(op, Recorded) and not op.is_unknown:
             return changed(op, trains=op.trains or trains)
-        counted = call.count([tensor for tensor in (*call.inputs, *call.weights) if self.is_trained(tensor)])
+        counted = call.cost([tensor for tensor in (*call.inputs, *call.weights) if self.is_trained(tensor)])
         if is_ruled and counted.macs == macs and not self.has_own_backward:
             return op
         if counted.macs is None and macs is not None:

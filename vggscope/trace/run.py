@@ -27,8 +27,8 @@ from vggscope.trace.node_names import cost_warnings
 from vggscope.trace.parts import buffers_of, parameters_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
-from vggscope.trace.recorder import Recorder
-from vggscope.trace.sample_runs import SampleRuns, on_samples, with_known_axes
+from vggscope.trace.recorder import Constant, Recorder
+from vggscope.trace.sample_runs import SampleRuns, following, on_samples, with_known_axes
 from vggscope.trace.source_line import built_positions, error_positions
 from vggscope.trace.tensors import dtype_name, meta_copy, name_of_dtype, storage_of
 from vggscope.trace.unseen import without_disabling
@@ -94,8 +94,19 @@ def run(
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(parameters_of(module), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
     with preserved(module, with_data=device != META) as restore, without_disabling():
+        constants = {key: Constant((parameter,)) for key, parameter in owned.items()}
+        paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
         forward = Forward(
-            module, owned, packed, device, dtype, restore, compares=not training, training=training, samples=samples
+            module,
+            constants,
+            paths,
+            packed,
+            device,
+            dtype,
+            restore,
+            compares=not training,
+            training=training,
+            samples=samples,
         )
         # On the meta device, no values are repeated for several samples.
         run_on = inputs.map(meta_copy) if device == META else inputs
@@ -129,7 +140,8 @@ def _network(name: str, forward: Forward, result: SampleRuns, inputs: CallInputs
     """Return the Network of what ran."""
     watch, error, nodes, recorder = result.watch, result.error, result.nodes, result.watch.recorder
     read = {parameter.name for node in nodes for parameter in node.parameters}
-    missing = [parameter for parameter in forward.owned.values() if parameter.name not in read]
+    owned = [parameter for constant in forward.owned.values() for parameter in constant.parameters]
+    missing = [parameter for parameter in owned if parameter.name not in read]
     reasons = _reasons(forward, result, inputs, missing)
     return Network(
         name,
@@ -262,7 +274,7 @@ def _reasons(forward: Forward, result: SampleRuns, inputs: CallInputs, missing: 
     if result.error is not None:
         return dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
     device = "cpu" if has_quantized_tensors(forward.module) else META
-    in_training = replace(forward, device=device, training=True, gradients=False)
+    in_training = replace(following(forward, result.watch), device=device, training=True, gradients=False)
     watch, _ = in_training(result.ran_on if result.single else inputs.for_samples(2))
     trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
     reasons = {p.name: ONLY_IN_TRAINING if p.name in trained else "not used by forward" for p in missing}

@@ -56,10 +56,10 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
 
 def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: CallInputs) -> SampleRuns:
     """Return the run on one sample with the growth by a second one, or the run on the whole batch if it differs."""
-    pair, error = replace(forward, compares=False, describes=False)(inputs.for_samples(2))
+    pair, error = following(forward, alone)(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if single is None and alone.reads_sizes:
-        single = _other_way(forward, inputs, nodes, alone.recorder, pair.recorder)
+        single = _other_way(forward, inputs, nodes, alone, pair.recorder)
     batch = inputs.batch
     if batch > 1:
         irregular = single or _not_proportional(nodes)
@@ -71,6 +71,11 @@ def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: Call
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
     inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
     return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single)
+
+
+def following(forward: Forward, earlier: Watch) -> Forward:
+    """Return forward for a run that repeats what it can of an earlier one, and of which only nodes and sizes count."""
+    return replace(forward, compares=False, describes=False, earlier=earlier.calls)
 
 
 def with_known_axes(result: SampleRuns, inputs: CallInputs) -> SampleRuns:
@@ -94,17 +99,17 @@ def _not_proportional(nodes: tuple[Node, ...]) -> str | None:
 
 
 def _other_way(
-    forward: Forward, inputs: CallInputs, nodes: tuple[Node, ...], one: Recorder, two: Recorder
+    forward: Forward, inputs: CallInputs, nodes: tuple[Node, ...], alone: Watch, two: Recorder
 ) -> str | None:
     """Return a sentence if forward runs otherwise on the batch whose figures are wanted than on one and two samples."""
     samples = forward.samples
     if samples <= 2 or samples == inputs.batch or forward.device != META:
         return None
-    watch, error = replace(forward, compares=False, describes=False)(inputs.for_samples(samples))
+    watch, error = following(forward, alone)(inputs.for_samples(samples))
     if error is not None:
         return f"forward fails on {count_text(samples)} samples: {explain(watch, error)}"
     irregular = frozenset(node.name for node in nodes if node.irregular)
-    if _is_extrapolated(one, two, watch.recorder, samples, irregular):
+    if _is_extrapolated(alone.recorder, two, watch.recorder, samples, irregular):
         return None
     return f"forward takes another way for {count_text(samples)} samples"
 

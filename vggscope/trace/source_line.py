@@ -105,6 +105,45 @@ def current_positions(most: int = MOST_POSITIONS) -> tuple[CodePosition, ...]:
     return _positions(sys._getframe(1), None, most)
 
 
+class RunningCall:
+    """The call of a module that is running. The calls around it stand still, and are looked up once.
+
+    `frame` is that of torch which runs the call.
+    """
+
+    def __init__(self, frame: FrameType | None, around: RunningCall | None) -> None:
+        self.frame, self.around = frame, around
+        self._outside: tuple[CodePosition, ...] | None = None
+
+    def positions(self) -> tuple[CodePosition, ...]:
+        """Return the calls of the user's own code that are running, the innermost first."""
+        return self._from(sys._getframe(1))
+
+    def _from(self, frame: FrameType | None) -> tuple[CodePosition, ...]:
+        positions, is_end = _positions_until(frame, self.frame)
+        if is_end or len(positions) >= MOST_POSITIONS:
+            return tuple(positions[:MOST_POSITIONS])
+        if self._outside is None:
+            assert self.frame is not None
+            outer = self.frame.f_back
+            self._outside = _positions(outer, None, MOST_POSITIONS) if self.around is None else self.around._from(outer)
+        return (*positions, *self._outside)[:MOST_POSITIONS]
+
+
+def _positions_until(frame: FrameType | None, last: FrameType | None) -> tuple[list[CodePosition], bool]:
+    """Return the calls in a frame and those around it before `last`, and whether they end before it."""
+    positions: list[CodePosition] = []
+    while frame is not None and frame is not last:
+        code = frame.f_code
+        role = _ROLES.get(code.co_filename) or _role(code.co_filename)
+        if role == "end":
+            return positions, True
+        if role == "own":
+            positions.append(_position(code.co_filename, code, frame.f_lasti, frame.f_lineno))
+        frame = frame.f_back
+    return positions, frame is None
+
+
 def error_positions(error: BaseException) -> tuple[CodePosition, ...]:
     """Return the calls of the user's own code that an error passed through, the innermost first."""
     positions: list[CodePosition] = []

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from vggscope.trace.tensors import tensors_in
@@ -113,10 +114,10 @@ def without_disabling() -> Iterator[None]:
     with ExitStack() as stack:
         for path in sys.modules.keys() - _WITHOUT_DISABLING:
             module = sys.modules.get(path)
-            if getattr(module, "__dict__", {}).get(name) is original:
+            if getattr(module, "__dict__", _NOTHING).get(name) is original:
                 stack.enter_context(_replaced(module, name, DisableTorchFunctionSubclass))
-            elif path.partition(".")[0] in _LIBRARIES:
-                _WITHOUT_DISABLING.add(path)
+            elif path not in _OTHERS:
+                (_WITHOUT_DISABLING if path.partition(".")[0] in _LIBRARIES else _OTHERS).add(path)
         yield
 
 
@@ -125,6 +126,12 @@ _LIBRARIES = frozenset({"torch", "torchvision", "sympy", "numpy", *sys.stdlib_mo
 
 _WITHOUT_DISABLING: set[str] = set()
 """The modules of these packages that have not imported DisableTorchFunction. There are thousands."""
+
+
+_OTHERS: set[str] = set()
+"""The modules of other packages, which may import it at any time."""
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 def has_foreign_modes() -> bool:

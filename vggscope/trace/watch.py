@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Any, cast
+from types import BuiltinFunctionType, MethodDescriptorType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vggscope.errors import ShapeError
-from vggscope.graph import Input, Node, Output
+from vggscope.graph import CodePosition, Input, Node, Output
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithMasks
@@ -28,7 +29,8 @@ from vggscope.ops.view import Reshape, View
 from vggscope.trace import registered
 from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
-from vggscope.trace.dtypes import require_dtypes
+from vggscope.trace.dtypes import checked_name, require_dtypes
+from vggscope.trace.earlier_run import BY_SIZES, Calls, TracedCall
 from vggscope.trace.flops import (
     Counted,
     OperatorMacs,
@@ -44,6 +46,7 @@ from vggscope.trace.functions import function_name, function_problem, functional
 from vggscope.trace.inputs import FunctionReader, Reader
 from vggscope.trace.known_results import (
     Signature,
+    is_covered,
     is_refused,
     known_result,
     known_saved,
@@ -53,12 +56,12 @@ from vggscope.trace.known_results import (
     signature_of,
 )
 from vggscope.trace.layout import with_kernel_layout
-from vggscope.trace.meta_shortcuts import shortcut_result
+from vggscope.trace.meta_shortcuts import has_rule, shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
-from vggscope.trace.source_line import current_stack
+from vggscope.trace.source_line import RunningCall, current_positions, current_stack
 from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, plain_kinds, tensors_in, with_values
 from vggscope.trace.training_mode import TrainingReads
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
@@ -77,10 +80,73 @@ MOST_VALUES = 10**8
 _FORWARD_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
 
+class WatchedCall(NamedTuple):
+    """A call of a function, with what is known of the function and the tensors among the arguments."""
+
+    about: FunctionFacts
+    function: Function
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    inputs: tuple[Tensor, ...]
+
+
+class FunctionFacts(NamedTuple):
+    """What a trace asks about a function at each of its calls.
+
+    - `name` and `in_place` are as `function_name` gives them.
+    - `is_custom`: it is an operator of another library, whose code may read sizes.
+    - `may_multiply`: it may dispatch a matrix product. `is_product`: it computes nothing else.
+    - `concerns_gradients`: a call of it may tell of gradients.
+    - `differentiates`: it computes gradients, or keeps those that a later call computes.
+    - `moves`: it may move a tensor to a device.
+    - `has_dtype_rule`: the meta device accepts dtypes that it refuses elsewhere.
+    - `is_view`: it makes no tensor with memory of its own but copies of its input.
+    - `may_be_known`: the result of a call may be known without torch's kernel.
+    - `is_attention`: its result lies in memory as the CPU's and the GPU's kernels leave it.
+    """
+
+    name: str
+    in_place: bool
+    is_custom: bool
+    may_multiply: bool
+    is_product: bool
+    concerns_gradients: bool
+    differentiates: bool
+    moves: bool
+    has_dtype_rule: bool
+    is_view: bool
+    may_be_known: bool
+    is_attention: bool
+
+
 @lru_cache(maxsize=4096)
-def _may_multiply(function: Function) -> bool:
-    """Return whether a function may dispatch a matrix product."""
-    return function_name(function)[0] not in NO_PRODUCTS
+def facts_of(function: Function) -> FunctionFacts:
+    """Return what a trace asks about a function at each of its calls."""
+    name, in_place = function_name(function)
+    own_name = getattr(function, "__name__", "")
+    return FunctionFacts(
+        name,
+        in_place,
+        _is_custom(function),
+        name not in NO_PRODUCTS,
+        name in MATRIX_PRODUCTS,
+        own_name in _SPARSE or asks_gradient(function) or _sets_gradient(function),
+        is_differentiation(function),
+        own_name in ("cuda", "to"),
+        bool(checked_name(function)),
+        own_name in _VIEWS and isinstance(function, MethodDescriptorType | BuiltinFunctionType),
+        name in RECURRENT or has_rule(function) or is_covered(function),
+        name == "scaled_dot_product_attention",
+    )
+
+
+_VIEWS = frozenset(
+    {
+        *("view", "reshape", "permute", "transpose", "flatten", "unsqueeze", "squeeze", "expand", "contiguous"),
+        *("size", "dim", "numel", "stride", "is_contiguous"),
+    }
+)
+"""Functions written in C++ that read no default, and make no tensor but views and copies of their input."""
 
 
 @dataclass
@@ -88,7 +154,7 @@ class RunningModule:
     """A running module with the shapes of its arguments, and its op if the module is one node.
 
     `given` are the arguments before the module's own hooks, if it is one node and has some. `masks` are those of
-    attention, by name.
+    attention, by name. `running` has the calls of the user's own code around it, if it is not one node.
     """
 
     module: nn.Module
@@ -97,6 +163,7 @@ class RunningModule:
     input_shapes: tuple[Shape, ...]
     given: tuple[Tensor, ...] = ()
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    running: RunningCall | None = None
 
 
 @dataclass
@@ -135,6 +202,8 @@ class Watch:
     - `sparse_call` is the first function that reads or returns a sparse matrix, empty if there is none.
     - `transforms` is true if forward calls vmap, under which torch takes other kernels.
     - `draws` is true if forward draws random numbers of Python or NumPy.
+    - `calls` are the calls of the run. `earlier` are those of the run that it follows, and `is_first` is true in a run
+      that others may follow.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -142,6 +211,7 @@ class Watch:
     paths: Mapping[int, str]
     on_meta: bool
     gradients: bool = False
+    calls: Calls = field(init=False)
     stack: list[RunningModule] = field(default_factory=list)
     function_error: tuple[BaseException, str, str] | None = None
     module_error: tuple[BaseException, tuple[RunningModule, ...]] | None = None
@@ -174,6 +244,12 @@ class Watch:
     without_gradient: str = ""
     sparse_call: str = ""
     transforms: bool = False
+    earlier: Calls | None = None
+    is_first: bool = False
+
+    def __post_init__(self) -> None:
+        self.calls = Calls(self.recorder, self.earlier, self.is_first)
+        self.recorder.positions = self._positions
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -275,7 +351,19 @@ class Watch:
             # What a hook of a layer reads is not recorded, nor what any hook inside of it reads.
             has_hidden_hooks = inside and (has_hooks or bool(module._forward_hooks))
             self.reads_sizes |= may_replace or has_hidden_hooks
-            self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args))), given))
+            shapes = tuple(map(shape_of, tensors_in(args)))
+            describes = op is None and self.recorder.describes
+            running = RunningCall(sys._getframe(1), self._running_call()) if describes else None
+            self.stack.append(RunningModule(module, path, op, shapes, given, running=running))
+
+    def _running_call(self) -> RunningCall | None:
+        """Return the innermost call of a module that is not one node."""
+        return next((frame.running for frame in reversed(self.stack) if frame.running is not None), None)
+
+    def _positions(self) -> tuple[CodePosition, ...]:
+        """Return the calls of the user's own code that are running, the innermost first."""
+        running = self._running_call()
+        return current_positions() if running is None else running.positions()
 
     def _op(self, module: nn.Module, path: str) -> Op | None:
         return registered.module_op(module) or module_op(module) or self._script_op(module, path)
@@ -367,42 +455,83 @@ class Watch:
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
-        is_custom = _is_custom(function)
-        self.reads_sizes |= dispatch_modes() != self.dispatch_modes or is_custom
+        about = facts_of(function)
+        if about.is_custom or dispatch_modes() != self.dispatch_modes:
+            self.reads_sizes = True
         with unwatched():
             inputs = plain_tensors_in((args, kwargs) if kwargs else args)
-            are_on_meta = all(tensor.is_meta for tensor in inputs)
+            call = self._on_device(WatchedCall(about, function, args, kwargs, inputs))
+            if call.about.has_dtype_rule:
+                self._check_dtypes(call.function, call.args, call.kwargs, call.inputs)
+            if call.inputs and about.name == "stft":
+                self.signal, _ = self._input_of(call.inputs[0]) or (self.signal, False)
+            result, run = self._without_kernel(call)
+            if result is not None and not about.is_custom:
+                return self._recorded_call(call, result)
+        return self._run(call, run, result)
+
+    def _on_device(self, call: WatchedCall) -> WatchedCall:
+        """Return a call with its tensors on the device of the run, and note what they reveal of gradients."""
+        about, function, args, kwargs, inputs = call
+        are_on_meta = False not in [tensor.is_meta for tensor in inputs]
+        if about.concerns_gradients or not are_on_meta:
             self._note_gradients(function, args, kwargs, inputs, are_on_meta)
-            if self.on_meta and not are_on_meta:
-                args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
-                inputs = plain_tensors_in((args, kwargs))
-            if self.on_meta:
-                function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
-            self._check_dtypes(function, args, kwargs, inputs)
-            if inputs and function_name(function)[0] == "stft":
-                self.signal, _ = self._input_of(inputs[0]) or (self.signal, False)
-            run = self._counting(function, args, self._under_autocast(function, args, kwargs, inputs))
-            shortcut, run = self._shortcut(run, function, args, kwargs, inputs)
-        if shortcut is not None and self.inside_node:
-            return shortcut
+        if not self.on_meta:
+            return call
+        if not are_on_meta:
+            args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
+            call = WatchedCall(about, function, args, kwargs, plain_tensors_in((args, kwargs)))
+        if about.moves or "device" in kwargs:
+            function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
+            call = WatchedCall(facts_of(function), function, args, kwargs, call.inputs)
+        return call
+
+    def _without_kernel(self, call: WatchedCall) -> tuple[object | None, Function]:
+        """Return the result of a call if torch's kernel need not run for it, else None and the function to run."""
+        about, function, args, kwargs, inputs = call
+        run = self._counting(about, function, args, self._under_autocast(function, args, kwargs, inputs))
+        if not self._may_shorten(inputs):
+            return None, run
+        if about.is_view:
+            return self._viewed(call), run
+        return self._shortcut(call, run) if about.may_be_known else (None, run)
+
+    def _viewed(self, call: WatchedCall) -> object:
+        """Run a function of torch that makes no tensor of its own, without the mode that places new tensors."""
+        _, function, args, kwargs, _ = call
         try:
-            if is_differentiation(function) and not self.inside_node:
-                self.differentiates = True
-                self._note_hook(function, args)
-                result, macs = with_macs(partial(function, *args, **kwargs))
-                return self._gradient_node(function_name(function)[0], inputs, result, macs)
-            result = run(*args, **kwargs) if shortcut is None else shortcut
+            return function(*args, **kwargs)
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
-        if is_custom or not self.on_meta:
-            self._note_result(function, is_custom, inputs, plain_tensors_in(result))
+
+    def _run(self, call: WatchedCall, run: Function, result: object | None) -> object:
+        """Run a call that has no result yet, and record it."""
+        about, function, args, kwargs, inputs = call
+        try:
+            if about.differentiates and not self.inside_node:
+                self.differentiates = True
+                self._note_hook(function, args)
+                result, macs = with_macs(partial(function, *args, **kwargs))
+                return self._gradient_node(about.name, inputs, result, macs)
+            result = run(*args, **kwargs) if result is None else result
+        except Exception as error:
+            self._failed(function, args, kwargs, error)
+            raise
+        if about.is_custom or not self.on_meta:
+            self._note_result(function, about.is_custom, inputs, plain_tensors_in(result))
         if self.inside_node:
             return result
         with unwatched():
-            if self.on_meta and not is_transforming():
-                result = with_kernel_layout(function, result)
-            return self._function_node(function, args, kwargs, inputs, result)
+            return self._recorded_call(call, result)
+
+    def _recorded_call(self, call: WatchedCall, result: object) -> object:
+        """Record a call unless it is inside a module that is one node. Return its result, or one that replaces it."""
+        if self.inside_node:
+            return result
+        if call.about.is_attention and self.on_meta and not is_transforming():
+            result = with_kernel_layout(call.function, result)
+        return self._function_node(call, result)
 
     def _note_gradients(
         self,
@@ -413,8 +542,6 @@ class Watch:
         are_on_meta: bool,
     ) -> None:
         """Note what a call reveals about the tensors that autograd differentiates by."""
-        if are_on_meta and not _concerns_gradients(function):
-            return
         if makes_sparse_gradient(function, args, kwargs):
             self.recorder.has_sparse_gradient(next(tensor for tensor in inputs if tensor.is_floating_point()))
         if not self.inside_node:
@@ -496,16 +623,16 @@ class Watch:
 
         return mapped_tensors(value, moved)
 
-    def _counting(self, function: Function, args: tuple[object, ...], run: Function) -> Function:
+    def _counting(self, about: FunctionFacts, function: Function, args: tuple[object, ...], run: Function) -> Function:
         """Return `run`, so that its multiply-accumulates are added to `dispatched` unless the function has none."""
         if not self.inside_node:
             self.dispatched = NO_MACS
-        if not _may_multiply(function):
+        if not about.may_multiply:
             return run
         self.autocast = self.autocast or autocast_device()
         if is_transforming():
             return run
-        if not self.compares and (self.inside_node or function_name(function)[0] in MATRIX_PRODUCTS):
+        if not self.compares and (self.inside_node or about.is_product):
             self.dispatched = OperatorMacs(is_known=False)
             return run
         return partial(
@@ -552,26 +679,21 @@ class Watch:
                 self.function_error = (error, *function_problem(function, args, kwargs, error))
                 self.failed_reader = self._function_reader(function, plain_tensors_in((args, kwargs)))
 
-    def _shortcut(
-        self,
-        run: Function,
-        function: Function,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        inputs: tuple[Tensor, ...],
-    ) -> tuple[object | None, Function]:
+    def _shortcut(self, call: WatchedCall, run: Function) -> tuple[object | None, Function]:
         """Return a result without torch's meta kernels, or from few steps of a sequence, and count its products.
 
         None if `run` must run, for example for its gradient graph. It is returned too, so that its result may be
         remembered.
         """
-        if not self._may_shorten(inputs):
-            return None, run
-        if function_name(function)[0] in RECURRENT:
+        about, function, args, kwargs, inputs = call
+        if about.name in RECURRENT:
             return result_of_steps(function, args, self._own_dispatched()), run
         result = shortcut_result(function, args, kwargs)
-        if result is not None and function_name(function)[0] == "linear":
-            add_linear(self._own_dispatched(), *inputs[:2])
+        if result is not None and about.name == "linear":
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            add_linear(self._own_dispatched(), inputs[0], cast("Tensor", weight))
+        elif result is not None and about.name == "conv2d":
+            add_convolution(self._own_dispatched(), inputs[0], inputs[1], result)
         if result is not None:
             return result, run
         signature = signature_of(function, args, kwargs, counts=self.compares)
@@ -591,7 +713,7 @@ class Watch:
         if self.foreign_modes or modes_within() != self.modes:
             return False  # a mode of the user sees the calls, and may read their sizes
         kinds = plain_kinds()
-        return all(type(tensor) in kinds and not tensor.requires_grad for tensor in inputs)
+        return False not in [type(tensor) in kinds and not tensor.requires_grad for tensor in inputs]
 
     def _remembered(
         self, signature: Signature, function: Function, run: Function, /, *args: object, **kwargs: object
@@ -706,6 +828,33 @@ class Watch:
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> object:
+        """Record a call of a module that is one node. Return its result, or a tensor that replaces it."""
+        call = self.calls.of_module(frame.module, frame.path, op, inputs)
+        known = self.calls.known(call)
+        if known and inputs and type(result) is plain_kinds()[0] and self._has_constant_weights(frame):
+            replaced = _distinct_result(op, inputs, result)
+            if self.calls.repeat(known[0], known[0].op, inputs, cast("Tensor", replaced)):
+                if replaced is inputs[0]:
+                    self.recorder.wrote(inputs[0])
+                return replaced
+        result = self._new_module_node(frame, op, inputs, result, args, kwargs)
+        self.calls.add(call)
+        return result
+
+    def _has_constant_weights(self, frame: RunningModule) -> bool:
+        """Return whether the weights of a layer do not depend on the network's inputs."""
+        weights = frame.module._parameters.values()
+        return self.recorder.is_constant([weight for weight in weights if weight is not None])
+
+    def _new_module_node(
+        self,
+        frame: RunningModule,
+        op: Op,
+        inputs: tuple[Tensor, ...],
+        result: object,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
         count = self._counter(frame.module.forward, args, kwargs)
         result = _distinct_result(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values()) if len(inputs) > 1 else inputs
@@ -734,15 +883,42 @@ class Watch:
                 self.recorder.wrote(results[0])
         return result
 
-    def _function_node(
-        self,
-        function: Function,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        inputs: tuple[Tensor, ...],
-        result: object,
-    ) -> object:
-        name, in_place = function_name(function)
+    def _function_node(self, call: WatchedCall, result: object) -> object:
+        """Record a call of a function. Return its result, or a tensor that replaces it."""
+        traced = None
+        if type(result) is plain_kinds()[0] and call.inputs and "out" not in call.kwargs:
+            self.recorder.refresh(self.path, call.inputs)
+            traced = self.calls.of_function(call.function, self.path, call.args, call.kwargs, call.inputs)
+        repeated = self._repeated_function(call, traced, cast("Tensor", result)) if traced is not None else None
+        if repeated is not None:
+            return repeated
+        result = self._new_function_node(call, result)
+        self.calls.add(traced)
+        return result
+
+    def _repeated_function(self, call: WatchedCall, traced: TracedCall, result: Tensor) -> Tensor | None:
+        """Record a call by an equal one of the run that this one follows. Return its result; None if there is none."""
+        known = self.calls.known(traced)
+        if known is None:
+            return None
+        node, is_equal = known
+        is_known = is_equal and call.about.name not in BY_SIZES
+        op: Op | None = node.op if is_known else _op_again(call, result, node.op)
+        if op is None:
+            return None
+        inputs = call.inputs
+        in_place = result is inputs[0] and op.active_in == "always"
+        replaced = result if in_place else cast("Tensor", _distinct_result(op, inputs, result))
+        if in_place and (op.allocates or isinstance(op, View)):
+            return None
+        if not self.calls.repeat(node, op, inputs, replaced):
+            return None
+        if in_place:
+            self.recorder.wrote(replaced)
+        return replaced
+
+    def _new_function_node(self, call: WatchedCall, result: object) -> object:
+        (name, in_place, *_), function, args, kwargs, inputs = call
         self.asked_device |= name in _DEVICE_READERS
         if name in _TO_VALUES:
             self.values, self.taken = next(iter(inputs), None), result
@@ -771,7 +947,7 @@ class Watch:
         count = self._counter(function, args, kwargs)
         weights = (*op_call.weights, *packed)
         saved = self._saver(function, args, kwargs, op_call.inputs)
-        op_call = Call(op_call.ops, op_call.inputs, weights, count, self.dispatched, saved)
+        op_call = op_call._replace(weights=weights, cost=count, dispatched=self.dispatched, saved=saved)
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)
@@ -884,7 +1060,6 @@ def _without_out(
     return kwargs, plain_tensors_in((args, kwargs)), out
 
 
-@lru_cache(maxsize=4096)
 def is_differentiation(function: Function) -> bool:
     """Return whether a function computes gradients, or keeps those that a later call computes."""
     name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
@@ -908,12 +1083,6 @@ def _sets_gradient(function: Function) -> bool:
     """Return whether a function sets whether a tensor requires a gradient."""
     name = getattr(function, "__name__", "")
     return name == "requires_grad_" or (name == "__set__" and _attribute(function) == "requires_grad")
-
-
-@lru_cache(maxsize=4096)
-def _concerns_gradients(function: Function) -> bool:
-    """Return whether a call of a function may tell of gradients, as few do."""
-    return getattr(function, "__name__", "") in _SPARSE or asks_gradient(function) or _sets_gradient(function)
 
 
 def makes_sparse_gradient(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
@@ -1052,6 +1221,18 @@ def custom_functions(recorder: Recorder) -> Iterator[None]:
         Custom.apply = apply
 
 
+def _op_again(call: WatchedCall, result: Tensor, before: Op) -> Op | None:
+    """Return the op of a call that has another size among its arguments than in the run that this one follows.
+
+    None if it is no op of the same kind.
+    """
+    about, function, args, kwargs, inputs = call
+    arguments = functional_arguments(function, args)
+    inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
+    ops = read(about.name, about.in_place, arguments, kwargs, inputs, (result,)).ops
+    return ops[0] if len(ops) == 1 and type(ops[0]) is type(before) else None
+
+
 def _op_of_call(op: Op | None, args: tuple[object, ...], inputs: tuple[Tensor, ...], result: object) -> Op | None:
     """Return a module's op with what only a call of it tells: the sequences of a batch, the padding of the output."""
     if isinstance(op, Recurrent):
@@ -1089,7 +1270,6 @@ def _mode_counters() -> tuple[Callable[[], int], Callable[[], int]]:
     return _len_torch_dispatch_stack, _len_torch_function_stack
 
 
-@lru_cache(maxsize=4096)
 def _is_custom(function: Function) -> bool:
     """Return whether a function is an operator of another library than torch, whose code may read sizes."""
     library = str(getattr(function, "__module__", "")).removeprefix("torch._ops.")
