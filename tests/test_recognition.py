@@ -22,7 +22,7 @@ from tests.recorded import Recorded
 from vggscope.checkpoint.loading_code import WITH_BACKBONE
 from vggscope.errors import ModelError, OptionError
 from vggscope.sources import cache, recognition
-from vggscope.sources.recognition import FEWEST
+from vggscope.sources.recognition import FEWEST, MOST
 from vggscope.sources.timm_sizes import INDEX, ModelSize, index
 from vggscope.suppress import suppress_output
 from vggscope.trace.build import without_data
@@ -205,18 +205,18 @@ def test_a_vgg_needs_no_torch(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_of_few_tensors_needs_no_torch(folder: Path) -> None:
-    few = {f"{number}.weight": torch.empty(8, 3, 7, 7) for number in range(FEWEST - 1)}
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(saved(folder / "x.pth", few))], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.strip() == "None None False"
+def test_a_file_of_few_or_too_many_tensors_needs_no_torch(folder: Path) -> None:
+    for count in (FEWEST - 1, MOST + 1):
+        path = saved(folder / "x.pth", {f"{number}.weight": torch.empty(8, 3, 7, 7) for number in range(count)})
+        ran = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == "None None False"
 
 
-def test_no_model_has_twice_as_few_tensors() -> None:
+def test_the_models_have_tensors_between_the_bounds() -> None:
     """The table has timm's models; of torchvision's, AlexNet and the VGGs are the smallest by far."""
     _, of_timm = index()
     counts = [model.tensors - model.head_tensors for model in of_timm]
+    assert max(model.tensors for model in of_timm) < MOST // 2
     assert min(*counts, len(state_of(models.alexnet)), len(state_of(models.squeezenet1_0))) == 2 * FEWEST
 
 

@@ -215,7 +215,11 @@ def inspect(path: str | os.PathLike[str], graph_of: GraphOf | None = None) -> In
 
     Raises CheckpointError where the file is not a checkpoint, is damaged, or holds code.
     """
-    checkpoint = with_known_maps(read(path), graph_of)
+    return inspect_checkpoint(with_known_maps(read(path), graph_of))
+
+
+def inspect_checkpoint(checkpoint: Checkpoint) -> Inspection:
+    """Identify the network of a file that is already read; that of all shards for a shard with its index beside it."""
     inspection = examine(checkpoint)
     named = index_name(os.path.basename(checkpoint.path))
     return _as_shard(inspection, *named) if named else inspection

@@ -38,7 +38,11 @@ def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
     Layers that the file lacks are in `warnings`, parameters that no layer owns in `unused`. Raises CheckpointError
     where the file cannot be read or its network not built, and OptionError for an option that the weights contradict.
     """
-    inspection = inspect(path)
+    return network_of_inspection(inspect(path), options)
+
+
+def network_of_inspection(inspection: Inspection, options: BuildOptions) -> Network:
+    """The Network of the weights in a file that is already read, as `network_of_checkpoint` makes it."""
     plan = inspection.build_plan()
     options = options.for_one_image(plan.input[0])
     _check(inspection, plan, options)
@@ -49,7 +53,9 @@ def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
     notes: tuple[str, ...] = ()
     if is_other_size and head == "flatten" and "adaptive" in _heads(inspection, plan):
         head, notes = "adaptive", (POOLED,)
-    config = network_of_config(path, words, BuildOptions(options.input or plan.input, head, soft_max=options.soft_max))
+    config = network_of_config(
+        inspection.path, words, BuildOptions(options.input or plan.input, head, soft_max=options.soft_max)
+    )
     if is_timm:
         config = labelled(replace(config, nodes=(*config.nodes, *_timm_head(config, inspection))))
     stored = {layer.label: layer for layer in inspection.layers if layer.label}

@@ -16,6 +16,7 @@ from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
     from vggscope.checkpoint.contents import Checkpoint
+    from vggscope.checkpoint.inspection import Inspection
     from vggscope.foreign.torch.program_run import ProgramRunner
 
 
@@ -33,7 +34,8 @@ def load(word: str, options: BuildOptions) -> Network:
 
     Raises CheckpointError where the file or its network cannot be read, OptionError for an option that contradicts it.
     """
-    from vggscope.checkpoint.network import network_of_checkpoint
+    from vggscope.checkpoint.inspection import inspect_checkpoint
+    from vggscope.checkpoint.network import network_of_inspection
     from vggscope.checkpoint.reader import read, weights_path
 
     path = weights_path(word)
@@ -41,10 +43,12 @@ def load(word: str, options: BuildOptions) -> Network:
     in_full = _network_in(checkpoint, path, options)
     if in_full is not None:
         return in_full
+    inspection = inspect_checkpoint(checkpoint)
     try:
-        network = network_of_checkpoint(word, options)
+        network = network_of_inspection(inspection, options)
     except CheckpointError as error:
-        found = _whole_module(checkpoint, path, options) if checkpoint.modules else _library_network(path, options)
+        is_module = bool(checkpoint.modules)
+        found = _whole_module(checkpoint, inspection, options) if is_module else _library_network(inspection, options)
         if found is None:
             raise error from None
         return found
@@ -82,7 +86,7 @@ def _network_in(checkpoint: Checkpoint, path: str, options: BuildOptions) -> Net
     return None
 
 
-def _whole_module(checkpoint: Checkpoint, path: str, options: BuildOptions) -> Network:
+def _whole_module(checkpoint: Checkpoint, inspection: Inspection, options: BuildOptions) -> Network:
     """The network of a whole module whose file does not tell the order of its layers: that of a library's model.
 
     Raises CheckpointError, which names the class, for any other.
@@ -91,18 +95,19 @@ def _whole_module(checkpoint: Checkpoint, path: str, options: BuildOptions) -> N
     from vggscope.foreign.torch.module import network_of_module
 
     with suppress(CheckpointError):
-        network = _library_network(path, options)
+        network = _library_network(inspection, options)
         if network is not None:
             return network
+    path = inspection.path
     with explained(path):
         return network_of_module(checkpoint, printable(os.path.basename(path)), options)
 
 
-def _library_network(path: str, options: BuildOptions) -> Network | None:
+def _library_network(inspection: Inspection, options: BuildOptions) -> Network | None:
     """The Network of the library's model that the file's keys and shapes are those of; None for another file."""
     from vggscope.sources.recognition import library_network
 
-    return library_network(path, options)
+    return library_network(inspection, options)
 
 
 def library_model(word: str) -> tuple[str, int | None] | None:

@@ -44,8 +44,8 @@ MOST_COMPARED = 6
 MOST_SIZED = 12
 """As many models of timm of the file's size are compared, of which some differ in paddings alone."""
 
-FEWEST = 8
-"""A file with fewer tensors has less than half of those of any model. AlexNet has the fewest, 16."""
+FEWEST, MOST = 8, 6000
+"""Of a file with fewer tensors, or more, less than half can be a model's: AlexNet has 16, ResNet-RS-420 2,683."""
 
 NEAREST = 0.5
 """A model is called the nearest if this fraction of the tensors has its key and shape in the file."""
@@ -108,13 +108,14 @@ class _Compared:
 def recognise(inspection: Inspection) -> Inspection:
     """The inspection of a checkpoint that is no VGG, with the model of torchvision or timm that it is or is nearest to.
 
-    An inspection of a VGG, of a shard, of a file of another framework or of a few tensors is returned as it is.
+    An inspection of a VGG, of a shard, of a file of another framework, and of one with fewer or more tensors than any
+    model is returned as it is.
     """
     is_foreign = any(tensor.original for layer in inspection.layers for tensor in layer.tensors)
     is_a_graph = inspection.format in GRAPHS
     if inspection.notation is not None or inspection.shard or is_foreign or is_a_graph:
         return inspection
-    if len(_shapes(inspection)) < FEWEST:
+    if not FEWEST <= len(_shapes(inspection)) <= MOST:
         return inspection
     found = _match(inspection)
     if found is None:
@@ -134,13 +135,13 @@ def library_word(path: str) -> tuple[str, int | None] | None:
     return inspection.library_model, inspection.num_classes if inspection.library_match == "other classes" else None
 
 
-def library_network(path: str, options: BuildOptions) -> Network | None:
+def library_network(inspection: Inspection, options: BuildOptions) -> Network | None:
     """The Network of the library's model that a checkpoint has the keys and shapes of; None for any other file.
 
     Of a whole module the settings of its layers must be those of the model too. Raises OptionError for an option that
     contradicts the file.
     """
-    inspection = recognise(inspect(path))
+    inspection = recognise(inspection)
     if not _has_network(inspection):
         return None
     assert inspection.library_model is not None
@@ -156,7 +157,9 @@ def library_network(path: str, options: BuildOptions) -> Network | None:
     dtype = next(filter(is_floating, inspection.dtypes), None)
     if dtype in DTYPE_BYTES and dtype != network.dtype:
         network = converted(network, dtype)
-    return replace(network, name=printable(os.path.basename(path)), warnings=(*network.warnings, *inspection.notes))
+    return replace(
+        network, name=printable(os.path.basename(inspection.path)), warnings=(*network.warnings, *inspection.notes)
+    )
 
 
 def _has_network(inspection: Inspection) -> bool:
