@@ -377,3 +377,68 @@ def test_a_reference_has_the_inputs_that_its_program_fixes(tmp_path: Path) -> No
     assert found.numeric is not None
     assert found.numeric.input_shape == (1, 3, 12, 8)
     assert found.numeric.max_rel_error <= found.numeric.tolerance
+
+
+CODE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.one(x))
+        return self.fc((x + self.two(x)).mean((2, 3)))
+
+
+class Two(Net):
+    def forward(self, x, y):
+        return super().forward(x) + super().forward(y)
+
+
+class Chooses(Net):
+    def forward(self, x):
+        return super().forward(x) if x.sum() < 1 else x
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A module of the class in `net.py`, which is no chain, with its weights in `net.pt2`."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(CODE)
+    torch.manual_seed(5)
+    module = vggscope.build("net.py:Net").eval()
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 3, 8, 8),)), "net.pt2")
+    return module
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "onnx", "pt2"])
+def test_your_own_module_is_written_with_the_weights_of_a_file(net: nn.Module, suffix: str) -> None:
+    check = vggscope.export("net.py:Net", f"out.{suffix}", (3, 8, 8), weights="net.pt2", check=True)
+    assert check is not None
+    assert check.agrees
+    state = vggscope.build("net.py:Net", weights=f"out.{suffix}").state_dict()
+    assert all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())
+
+
+def test_what_is_not_written_of_your_own_module_is_said(net: nn.Module, vggscope: Any) -> None:
+    given = ("--weights", "net.pt2", "--input", "3x8x8")
+    assert vggscope("build", "net.py:Net", *given, "-o", "net2.py").err.splitlines() == [
+        "vggscope: --weights net.pt2: a .py holds no weights",
+        "write .pth, .safetensors or .onnx",
+    ]
+    told = vggscope("build", "net.py:Two", *given, "--input", "3x8x8", "-o", "two.onnx")
+    assert (told.code, told.err.splitlines()[0]) == (
+        2,
+        "vggscope: net.py:Two takes more than one batch of samples, which alone is written",
+    )
+    assert not Path("two.onnx").exists()
+    told = vggscope("build", "net.py:Chooses", *given, "-o", "chooses.pt2")
+    assert told.code == 2
+    assert told.err.startswith("vggscope: torch does not export net.py:Chooses: ")
+    assert vggscope("build", "net.py:Two", *given, "--input", "3x8x8", "-o", "two.pth").code == 0

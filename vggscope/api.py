@@ -646,8 +646,9 @@ def export(
     """Write a model's source (.py), state dict (.pth, .pt, .safetensors) or ONNX graph to the file `path`.
 
     The weights are those of the checkpoint `weights`, of any format, in torch's layout and under the model's keys.
-    `rgb` reverses the input channels of the first convolution, for weights that expect BGR. Without `weights` they are
-    random: `init` draws them as the paper or torchvision does, from `seed`.
+    A module, and a word that runs code, is written as it is, with these weights. `rgb` reverses the input channels of
+    the first convolution, for weights that expect BGR. Without `weights` they are random: `init` draws them as the
+    paper or torchvision does, from `seed`.
 
     A file that is there is overwritten, with `force=False` it is kept.
 
@@ -655,9 +656,10 @@ def export(
     differ: an ONNX file by onnxruntime, the network in a file of torch.export, TorchScript, Caffe, Keras, MatConvNet or
     Lua Torch by torch, as vggscope reads it.
 
-    Raises ModelError for a network that is not a chain of torch.nn modules, CheckpointError for weights that are not
-    the model's, OptionError for another suffix, for `rgb` without weights or `check` of a file that nothing runs, and
-    OutputError where the file cannot be written, or is there and kept.
+    Raises ModelError for a network that is not a chain of torch.nn modules, except for a module of its own with
+    `weights`, and for a module that torch does not export. Raises CheckpointError for weights that are not the model's,
+    OptionError for another suffix, for `rgb` without weights or `check` of a file that nothing runs, and OutputError
+    where the file cannot be written, or is there and kept.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -675,12 +677,15 @@ def export(
         )
     if rgb and weights is None:
         raise OptionError(f"{option('rgb')} without weights", f"it is for {option('weights', 'FILE')}")
+    if weights is not None and os.fspath(path).lower().endswith(".py"):
+        raise OptionError(f"{option('weights', weights)}: a .py holds no weights", "write .pth, .safetensors or .onnx")
     shown = network(model, input_size, **options).require_runnable()
     source = _source_of_weights(weights, shown, rgb=rgb) if check else None
     made: list[nn.Module] = []
+    make_own = None if weights is None else _own_module_factory(model, input_size, options)
 
     def make() -> nn.Module:
-        module = initialised(shown, init, seed)
+        module = initialised(shown, init, seed) if make_own is None else make_own()
         if weights is not None:
             from vggscope.checkpoint.load_weights import load_weights
 
@@ -697,6 +702,17 @@ def export(
 
     with step(f"running {os.path.basename(weights)} and the model with its weights"):
         return check_weights((shown, made[0]), source, os.path.basename(weights), rgb=rgb)
+
+
+def _own_module_factory(
+    model: Model, input_size: InputSizes | None, options: ModelOptions
+) -> Callable[[], nn.Module] | None:
+    """A function that makes the module of a model that has code of its own; None for a Network and for other words."""
+    from vggscope.sources.resolve import runs_code
+
+    if isinstance(model, Network) or (isinstance(model, str) and not runs_code(model)):
+        return None
+    return _module_factory(model, input_size, options)
 
 
 def _source_of_weights(path: str | None, shown: Network, *, rgb: bool) -> tuple[Network, Build]:

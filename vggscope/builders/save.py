@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vggscope.errors import MissingTool, OptionError
+from vggscope.errors import MissingTool, ModelError, OptionError, VggscopeError, printable
 from vggscope.files import is_special, open_whole, whole_file, write_file
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
@@ -130,8 +131,24 @@ def _save_safetensors(network: Network, output: str, make: Callable[[], nn.Modul
 
 def _save_onnx(network: Network, output: str, make: Callable[[], nn.Module]) -> None:
     model = make()
-    with whole_file(output) as path:
+    with whole_file(output) as path, _exporting(network):
         write_onnx(model, network.input_shape, path)
+
+
+@contextmanager
+def _exporting(network: Network) -> Iterator[None]:
+    """Raise what torch's exporter says of a module that it does not take as ModelError."""
+    name = printable(network.name)
+    if len(network.inputs) > 1 or network.inputs[0].batch_axis not in (0, None):
+        remedy = "export it in Python: torch.onnx.export(model, inputs, FILE)"
+        raise ModelError(f"{name} takes more than one batch of samples, which alone is written", remedy)
+    try:
+        yield
+    except (VggscopeError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of the user's code, or of the exporter, whose classes have no common one
+        reason = printable(str(error).strip().partition("\n")[0], 200)
+        raise ModelError(f"torch does not export {name}: {reason}", "write its weights: -o FILE.pth") from error
 
 
 def write_pt2(model: nn.Module, input_shape: Shape, file: BinaryIO) -> None:
@@ -154,7 +171,7 @@ def write_pt2(model: nn.Module, input_shape: Shape, file: BinaryIO) -> None:
 
 def _save_pt2(network: Network, output: str, make: Callable[[], nn.Module]) -> None:
     model = make()
-    with open_whole(output) as file:
+    with open_whole(output) as file, _exporting(network):
         write_pt2(model, network.input_shape, file)
 
 

@@ -37,9 +37,10 @@ def build(
 ) -> int:
     """Print the model as a PyTorch module, or write its source, its initialised weights, or a graph.
 
-    --weights takes those of a file instead, of another framework too: mapped by layer, in torch's layout. A file that
-    is there is kept unless --force is given. --check runs what was written and the network in the file of the weights
-    on one input, an ONNX file by onnxruntime, and exits with 1 where their outputs differ.
+    --weights takes those of a file instead, of another framework too: mapped by layer, in torch's layout; a model of
+    your own code is then written as it is. A file that is there is kept unless --force is given. --check runs what was
+    written and the network in the file of the weights on one input, an ONNX file by onnxruntime, and exits with 1 where
+    their outputs differ.
 
     Example: vggscope build D --at features
 
@@ -50,9 +51,10 @@ def build(
     check_draw(init, seed)
     if output is None and (weights is not None or rgb or check):
         raise OptionError("--weights, --rgb and --check are for a file that is written", "add -o vgg16.safetensors")
-    network = api.network(model, **options.keywords()).require_runnable()
     if output is None:
         import torch
+
+        network = api.network(model, **options.keywords()).require_runnable()
 
         with torch.device("meta"):
             module = api.build(network, at=at)
@@ -60,7 +62,17 @@ def build(
         return 0
     if at is not None:
         raise OptionError("--at prints one part, -o writes the whole model", "leave out one of the two")
-    done = api.export(network, output, init=init, seed=seed, weights=weights, rgb=rgb, force=force, check=check)
+    done = api.export(
+        model,
+        output,
+        init=init,
+        seed=seed,
+        weights=weights,
+        rgb=rgb,
+        force=force,
+        check=check,
+        **options.keywords(),
+    )
     note_written(output)
     if done is None:
         return 0
