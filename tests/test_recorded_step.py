@@ -76,7 +76,7 @@ def test_the_zoo_equals_the_tracker(name: str) -> None:
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
 def test_micro_batches_of_a_recorded_step_equal_the_tracker(accumulate: int, dtype: Any) -> None:
     """The peak is in a backward pass, when no variable names the loss of the micro-batch before."""
-    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    model = nn.Sequential(nn.Linear(4, 8), nn.RMSNorm(8), nn.Linear(8, 3))
     measured = vggscope.measure(model, (4,), batch=6, accumulate=accumulate, dtype=dtype, device="cpu")
     assert measured.difference_bytes == 0
 
@@ -350,7 +350,7 @@ def test_usual_layers_are_not_recorded() -> None:
 
 
 def test_a_gpu_takes_kernels_of_its_own() -> None:
-    layers = nn.Sequential(nn.Linear(8, 32), nn.LayerNorm(32), nn.Dropout())
+    layers = nn.Sequential(nn.Linear(8, 32), nn.RMSNorm(32), nn.Dropout())
     on_gpu, tracked = (StepRequest(trains=True, on_gpu=on_gpu) for on_gpu in (True, False))
     gpu, cpu = recorded(layers, (8,), on_gpu, tracked).steps
     assert allocated(gpu, 32) == 1  # the mask of the dropout: a byte for each of 32 values
@@ -518,7 +518,7 @@ def test_events_name_the_layers() -> None:
 
 
 def test_the_module_is_left_as_it_was() -> None:
-    module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.BatchNorm1d(4), nn.Dropout()).eval()
+    module = nn.Sequential(nn.Linear(4, 4), nn.RMSNorm(4), nn.BatchNorm1d(4), nn.Dropout()).eval()
     module[0].bias.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     parameters, seed = list(module.parameters()), torch.get_rng_state()
@@ -531,7 +531,7 @@ def test_the_module_is_left_as_it_was() -> None:
 
 
 def test_a_step_that_fails_in_torch_is_said() -> None:
-    norm = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.BatchNorm1d(6))
+    norm = nn.Sequential(Calls(torch.exp, nn.Linear(4, 6)), nn.BatchNorm1d(6))
     summary = vggscope.summary(norm, input_size=(1, 4))
     (warning,) = summary.warnings
     assert warning.startswith("a training step on one sample fails in torch: ValueError: Expected more than 1 value")
@@ -559,7 +559,7 @@ def test_steps_that_fail_alike_have_one_note() -> None:
 
 
 def test_a_setting_that_is_not_recorded_is_said() -> None:
-    layers = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2))
+    layers = nn.Sequential(nn.Linear(4, 6), nn.RMSNorm(6), nn.Linear(6, 2))
     note = "by vggscope's rules for each op: torch was not recorded in this step, and may allocate otherwise"
     assert note not in vggscope.memory(layers, input_size=(1, 4)).assumptions
     assert note in vggscope.memory(layers, input_size=(1, 4), dtype="amp").assumptions

@@ -141,6 +141,8 @@ class Node:
     - `irregular` nodes have MACs that are not proportional to the batch.
     - `batched_op` is the op for batches above 1, if torch picks another memory layout for them. Only the memory
       analysis reads it.
+    - `copies_gradient` is whether the backward first copies the gradient of the output into another memory layout, and
+      `copies_batched_gradient` whether it does for batches above 1. Only the memory analysis reads them.
     - `detached` nodes run under torch.no_grad.
     - `custom_backward` is true in a torch.autograd.Function, whose backward is the user's code.
     - `reads_computed_weight` is true if the node reads a tensor that forward computes from weights alone.
@@ -163,6 +165,8 @@ class Node:
     batch_growth: Shape | None = field(default=None, compare=False, repr=False)
     irregular: bool = field(default=False, compare=False, repr=False)
     batched_op: Op | None = field(default=None, compare=False, repr=False)
+    copies_gradient: bool = field(default=False, compare=False, repr=False)
+    copies_batched_gradient: bool = field(default=False, compare=False, repr=False)
     detached: bool = field(default=False, repr=False)
     custom_backward: bool = field(default=False, compare=False, repr=False)
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
@@ -191,6 +195,13 @@ class Node:
     def title(self) -> str:
         """The name of the layer in a message: `features.0 (conv1_1)`, or the path alone if there is no other label."""
         return f"{self.name} ({self.label})" if self.label not in ("", self.name) else self.name
+
+
+def _batched(node: Node) -> Node:
+    """Return a node as it is for batches above 1."""
+    if node.batched_op is None and node.copies_gradient == node.copies_batched_gradient:
+        return node
+    return replace(node, op=node.batched_op or node.op, copies_gradient=node.copies_batched_gradient)
 
 
 def module_node(path: str, op: Op, source: str, label: str = "") -> Node:
@@ -402,6 +413,7 @@ class Network:
     - `steps` are the steps that torch was recorded in, for a module whose memory the rules do not predict.
     - `follows_rules` is false if the traced module does more than its ops tell: torch counts otherwise, forward turns
       autocast on, or its training step runs other code.
+    - `knows_layouts` is true if `copies_gradient` of the nodes is known, from the memory layouts of a trace.
     - `registers_all` is false if modules with parameters ran that are not registered: autograd computes gradients of
       parameters that the network does not have.
     - `makes_leaf` is true if forward makes a tensor require a gradient, which no parameter needs.
@@ -438,6 +450,7 @@ class Network:
     steps: tuple[RecordedStep, ...] = field(default=(), compare=False, repr=False)
     torch_count: TorchCount | None = field(default=None, compare=False, repr=False)
     follows_rules: bool = field(default=True, compare=False, repr=False)
+    knows_layouts: bool = field(default=False, compare=False, repr=False)
     registers_all: bool = field(default=True, compare=False, repr=False)
     reads_values: bool = field(default=False, compare=False, repr=False)
     makes_leaf: bool = field(default=False, compare=False, repr=False)
@@ -730,9 +743,9 @@ class Network:
         return self._for_batch(batch)
 
     def _for_batch(self, batch: int) -> Network:
-        if batch == 1 or not any(node.batched_op for node in self.nodes):
+        if batch == 1 or not any(n.batched_op or n.copies_gradient != n.copies_batched_gradient for n in self.nodes):
             return self
-        return replace(self, nodes=tuple(replace(n, op=n.batched_op) if n.batched_op else n for n in self.nodes))
+        return replace(self, nodes=tuple(map(_batched, self.nodes)))
 
     def recorded_step(self, request: StepRequest) -> RecordedStep | None:
         """Return the recorded step that answers a request, in its dtype if there is one, else in another.
@@ -759,6 +772,8 @@ class Network:
         ):
             return False
         if any(n.batched_op and not n.batched_op.predicts_memory for n in self.nodes):
+            return False
+        if not self.knows_layouts and any(n.op.needs_layout for n in self.nodes):
             return False
         if any(why == ONLY_IN_TRAINING for _, why in self.unused):
             return False

@@ -69,7 +69,7 @@ def _layer(network: Network, node: Node) -> dict[str, Any] | None:
     (shape,), output = network.input_shapes(node), network.output_shape(node)
     op = node.op
     form = _form(op, shape, output)
-    if form is None or not op.predicts_memory:
+    if form is None or not op.predicts_memory or op.needs_layout:
         return None
     kernels = _kernels(op, shape, output)
     memory = {"kernels": kernels} if kernels else _saved(op, shape, output)

@@ -46,6 +46,23 @@ class MatrixProduct(Op):
     def name(self) -> str:
         return self.function
 
+    @property
+    def predicts_memory(self) -> bool:
+        # The layouts that tell the rest are known for batches of matrices.
+        return self.function in ("matmul", "bmm")
+
+    @property
+    def needs_layout(self) -> bool:
+        return True
+
+    @property
+    def saves_factors(self) -> bool:
+        return True
+
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        # torch.matmul multiplies views of its inputs.
+        return ("new view" if self.function == "matmul" else "new",) * len(inputs)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         left, right = inputs[-2:]
         rows = left if len(left) > 1 else (1, *left)

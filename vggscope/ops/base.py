@@ -215,6 +215,7 @@ class Op:
     `compares`: its output is whether each value is above or below a number or another value.
     `selects`: an input of another dtype that is boolean chooses among the values of the others.
     `converts`: it copies its first input to its dtype.
+    `takes_parameters`: its rules of memory hold if some of its inputs are parameters.
     `is_random`: it draws numbers at evaluation too.
     `notes`: its fields that say how torch runs it, on which no value depends.
     """
@@ -249,6 +250,7 @@ class Op:
     compares: ClassVar[bool] = False
     selects: ClassVar[bool] = False
     converts: ClassVar[bool] = False
+    takes_parameters: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     notes: ClassVar[frozenset[str]] = frozenset({"inplace"})
 
@@ -260,6 +262,11 @@ class Op:
     @property
     def predicts_memory(self) -> bool:
         """Whether its rules give to the byte what torch allocates for it, in training and at inference."""
+        return False
+
+    @property
+    def needs_layout(self) -> bool:
+        """Whether `predicts_memory` holds only if the memory layouts of the tensors around it are known."""
         return False
 
     @property
@@ -411,7 +418,8 @@ class Op:
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         """`gradient` for each input, where it depends on the sizes or differs between the inputs.
 
-        `view`: a view of the output's gradient, to which autograd adds no other gradient in place.
+        `view`: a view of the output's gradient, to which autograd adds no other gradient in place; `new view`: a view
+        of new memory.
         """
         return (self.gradient,) * len(inputs)
 

@@ -22,8 +22,6 @@ class WithConstants(Op):
     constants that depend on no parameter.
     """
 
-    predicts_memory = False
-
     op: Op
     constants: tuple[Shape | None, ...]
     fixed: tuple[int, ...] = ()
@@ -31,6 +29,16 @@ class WithConstants(Op):
     @property
     def reads_numbers(self) -> bool:  # type: ignore[override]
         return bool(self.fixed)
+
+    @property
+    def predicts_memory(self) -> bool:
+        # A tensor that depends on no parameter may be one that forward makes.
+        return self.op.predicts_memory and self.op.takes_parameters and not self.fixed
+
+    @property
+    def needs_layout(self) -> bool:
+        # Of a parameter as large as the output, no gradient is summed.
+        return self.op.needs_layout or self.op.sums_gradients
 
     def own_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The shapes of all inputs of `op`, constants included. Raises ShapeError for another number of inputs."""

@@ -123,7 +123,17 @@ class Elementwise(Op):
 
     @property
     def predicts_memory(self) -> bool:
+        if self.function == "contiguous" or (self.function == "div" and self.arguments_given.count(None) == 1):
+            return not self.inplace
         return self.function in ("add", "mul", "sub") and (self.function == "add" or not self.inplace)
+
+    @property
+    def needs_layout(self) -> bool:
+        return self.function == "contiguous"
+
+    @property
+    def takes_parameters(self) -> bool:  # type: ignore[override]
+        return self.function in ("add", "mul")
 
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         # The gradient of what is subtracted is negated.
@@ -155,7 +165,7 @@ class Elementwise(Op):
     def gradient(self) -> str:
         if self.function in WITHOUT_GRADIENT:
             return "none"
-        return "same" if self.function in ("add", "clone") else "new"
+        return "same" if self.function in ("add", "clone", "contiguous") else "new"
 
     @property
     def saves_factors(self) -> bool:

@@ -65,9 +65,15 @@ class Linear(Op):
         steps = (reshape((rows, self.in_features)), linear(rows, self.out_features, 1), *biases)
         return NormalForm((*steps, reshape(output, len(steps))))
 
+    predicts_memory = True
+
     @property
-    def predicts_memory(self) -> bool:
-        return not self.apart and not self.copied
+    def needs_layout(self) -> bool:
+        return self.apart or self.copied
+
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        # The rows of more than two axes are multiplied as a matrix, which is a view of them.
+        return ("new view" if len(output) > 2 else "new",)
 
     @property
     def adds_bias_separately(self) -> bool:

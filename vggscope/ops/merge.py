@@ -16,7 +16,7 @@ from vggscope.units import kernel_text
 class Concatenation(Op):
     """Tensors joined along `dim` (torch.cat), as the channels of two branches."""
 
-    predicts_memory = True
+    predicts_memory = takes_parameters = True
     other_formula = MOVES_VALUES
     name = "cat"
     gradient = "part"

@@ -216,6 +216,7 @@ class LayerNorm(_LastAxesNorm):
     deviations.
     """
 
+    predicts_memory = needs_layout = True
     other_formula = _MEAN_AND_VARIANCE
     exchanges = (("normalization", 3.0),)
 
@@ -266,6 +267,7 @@ class GroupNorm(Op):
     """Each sample's channels in `num_groups` groups, each group shifted and scaled to mean 0 and variance 1."""
 
     width_field: ClassVar[str] = "num_channels"
+    predicts_memory = needs_layout = True
     other_formula = _MEAN_AND_VARIANCE
     exchanges = (("normalization", 3.0),)
 

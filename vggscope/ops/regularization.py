@@ -21,6 +21,10 @@ class _Random(Op):
         return self.p > 0
 
     @property
+    def returns_input(self) -> bool:
+        return self.p == 0
+
+    @property
     def gradient(self) -> str:
         return "new" if self.p > 0 else "same"
 

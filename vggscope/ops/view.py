@@ -63,6 +63,10 @@ class View(Op):
     def gradient(self) -> str:
         return "same" if self.shares else "new"
 
+    @property
+    def needs_layout(self) -> bool:
+        return self.predicts_memory
+
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         return ("view" if self.gradient == "same" else self.gradient,) * len(inputs)
 
@@ -70,6 +74,9 @@ class View(Op):
 @record
 class _SameOrder(View):
     """The same elements in the same order, in another shape."""
+
+    predicts_memory = True
+    gradient = "same"
 
     def normal_form(
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
@@ -120,6 +127,7 @@ def _no_layout(shape: Shape, target: Shape) -> ShapeError:
 class Permute(View):
     """The axes in another order: output axis i is input axis `dims[i]`."""
 
+    predicts_memory = True
     function = "permute"
 
     dims: tuple[int, ...]
@@ -218,6 +226,7 @@ class Slice(View):
     """x[index], for an index of numbers and slices."""
 
     function = "getitem"
+    needs_layout = False
     gradient = "new"
 
     index: tuple[Item, ...]
@@ -302,6 +311,7 @@ class _Piece(View):
     """Piece `position` of the axis `dim`: one of the results of a call that cuts a tensor up."""
 
     predicts_memory = True
+    needs_layout = False
     gradient = "new"
 
     dim: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.ops.base import Op
 from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
@@ -17,6 +17,7 @@ from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Linear
 from vggscope.ops.view import View
 from vggscope.record import changed
+from vggscope.trace.unseen import unwatched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,17 +73,36 @@ def with_layout(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
     return op
 
 
-def with_kernel_layout(function: Callable[..., object], result: object) -> object:
-    """Return the result of attention in the layout of the CPU and GPU kernels: (batch, token, head, feature).
+KERNEL_LAYOUTS = frozenset({"conv2d", "scaled_dot_product_attention"})
+"""The functions whose results may lie in memory otherwise than those of torch's meta device."""
 
-    torch's meta device returns another layout. The results of other functions stay as they are.
+
+def kernel_layout(name: str, args: Sequence[object]) -> tuple[int, ...] | None:
+    """Return the order in memory of the axes of a result, where torch's meta device returns another one, else None.
+
+    The kernels of a CPU and of a GPU return attention as (batch, token, head, feature), and the convolution of maps
+    with the channels last as such maps.
     """
     import torch
 
-    name = getattr(function, "__name__", "")
-    if name != "scaled_dot_product_attention" or not isinstance(result, torch.Tensor) or result.dim() != 4:
+    if name == "scaled_dot_product_attention":
+        return (0, 2, 1, 3)
+    given = args[0] if name == "conv2d" and args else None
+    if not isinstance(given, torch.Tensor) or given.dim() != len("NCHW") or given.is_contiguous():
+        return None
+    return (0, 2, 3, 1) if given.is_contiguous(memory_format=torch.channels_last) else None
+
+
+def laid_out(order: tuple[int, ...], function: Callable[..., Any], /, *args: object, **kwargs: object) -> object:
+    """Run a function and return a result whose axes lie in memory in this order, if it has so many axes."""
+    import torch
+
+    result = function(*args, **kwargs)
+    if not isinstance(result, torch.Tensor) or result.dim() != len(order) or result.requires_grad:
         return result
-    return result.new_empty([result.shape[place] for place in (0, 2, 1, 3)]).transpose(1, 2)
+    with unwatched():
+        empty = result.new_empty([result.shape[axis] for axis in order])
+        return empty.permute([order.index(axis) for axis in range(len(order))])
 
 
 def is_copied(factor: Tensor, last_axes: int) -> bool:

@@ -82,6 +82,8 @@ class Call(NamedTuple):
 class Recorder:
     """The recorded nodes and output shapes by name, in execution order, and the origin of each tensor.
 
+    `strides` are those of the inputs and of the nodes' outputs, without those of sparse tensors.
+
     `dtype` is the network's own dtype, which tensors do not name. `lines` has the running lines at each reshape that
     changes the number of rows.
     `returned_parameters` are the parameters whose values forward returns.
@@ -106,6 +108,7 @@ class Recorder:
     returns: str = "nothing"
     nodes: dict[str, Node] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    strides: dict[str, Shape] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     pieces: set[str] = field(default_factory=set)
     unknown: dict[str, list[str]] = field(default_factory=dict)
@@ -136,6 +139,7 @@ class Recorder:
             name = INPUT if len(arguments) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
+            self._note_strides(name, tensor)
             self.is_regular = self.is_regular and is_whole(tensor)
             inputs.append(Input(name, shape_of(tensor), dtype_name(tensor, self.dtype)))
         self.inputs = tuple(inputs)
@@ -286,6 +290,7 @@ class Recorder:
         name = node.name
         self.nodes[name] = node
         self.shapes[name] = shape_of(result)
+        self._note_strides(name, result)
         self.origins[result] = name
         self.writes.include(result)
         if needs_gradient:
@@ -347,11 +352,18 @@ class Recorder:
         if (trains or not self.needs_gradient.isdisjoint(sources)) and node.passes_gradient:
             self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
+        self._note_strides(name, result)
         self.is_regular = self.is_regular and is_whole(result)
         self.origins[result] = name
         self.writes.include(result)
         self._update_named(name, result)
         return name
+
+    def _note_strides(self, name: str, tensor: Tensor) -> None:
+        import torch
+
+        if tensor.layout is torch.strided:
+            self.strides[name] = tensor.stride()
 
     def _constants_of(self, op: Op, call: Call, parameters: tuple[Parameter, ...]) -> tuple[ConstantValue, ...]:
         """Return what is known of the constants that a call reads; empty if they are its parameters."""
@@ -452,6 +464,7 @@ class Recorder:
         """Record if an op whose rules predict memory saves otherwise for backward than torch says."""
         if not op.predicts_memory or isinstance(op, Recorded) or self.has_own_backward or is_transforming():
             return
+        op = op.op if isinstance(op, WithConstants) else op  # torch is asked about all inputs of the call
         needs = tuple(map(_is_differentiable, call.inputs))
         asked = kind(op), needs
         if asked in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):

@@ -186,8 +186,10 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     watch = result.watch
     if result.error is not None or network.torch_count is None:
         return network
+    count = network.torch_count
+    network = replace(network, knows_layouts=result.knows_layouts)
     is_plain = not (watch.autocast or watch.unregistered or watch.keeps_tensors or watch.transforms)
-    agrees = is_plain and not network.torch_count.disagreements
+    agrees = is_plain and not count.disagreements
     # Training mode is run only if rules would predict its memory.
     is_predicted = agrees and (network.predicts_memory or network.for_batch(2).predicts_memory)
     follows = agrees and not (is_predicted and _trains_otherwise(forward, result.ran_on, watch))

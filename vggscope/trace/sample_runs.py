@@ -10,6 +10,7 @@ from vggscope.ops.base import Shape
 from vggscope.record import changed, record
 from vggscope.trace.failure import explain
 from vggscope.trace.forward import META, Forward
+from vggscope.trace.gradient_layouts import copied_gradients
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.recorder import Recorder
@@ -22,7 +23,10 @@ TensorT = TypeVar("TensorT", Input, Output)
 
 @record
 class SampleRuns:
-    """The nodes, inputs and outputs for one sample with their growth, or without growth if `single` is a reason."""
+    """The nodes, inputs and outputs for one sample with their growth, or without growth if `single` is a reason.
+
+    `knows_layouts` is as a Network's.
+    """
 
     watch: Watch
     error: Exception | None
@@ -31,6 +35,7 @@ class SampleRuns:
     outputs: tuple[Output, ...]
     ran_on: CallInputs
     single: str | None = None
+    knows_layouts: bool = False
 
 
 def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
@@ -50,7 +55,7 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
     if not inputs.has_batch:
         return SampleRuns(alone, None, *alone.recorded, first, "the inputs have no batch axis")
     if is_sample_wise(alone, first):
-        return SampleRuns(alone, None, *alone.recorded, first)
+        return _with_layouts(SampleRuns(alone, None, *alone.recorded, first), None)
     return _with_growth(forward, inputs, alone, first)
 
 
@@ -70,7 +75,25 @@ def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: Call
     outputs = alone.recorder.outputs
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
     inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
-    return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single)
+    result = SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single)
+    return result if single else _with_layouts(result, pair.recorder)
+
+
+def _with_layouts(result: SampleRuns, pair: Recorder | None) -> SampleRuns:
+    """Return a result with the nodes that copy gradients, on one sample and on two. `pair` is None for a run on one
+    sample whose tensors all grow along their first axis.
+    """
+    copies = copied_gradients(result.nodes, result.watch.recorder, pair)
+    if copies is None:
+        return result
+    one, two = copies
+    nodes = tuple(
+        changed(node, copies_gradient=node.name in one, copies_batched_gradient=node.name in two)
+        if node.name in one | two
+        else node
+        for node in result.nodes
+    )
+    return replace(result, nodes=nodes, knows_layouts=any(node.op.needs_layout for node in nodes))
 
 
 def following(forward: Forward, earlier: Watch) -> Forward:

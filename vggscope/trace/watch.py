@@ -55,7 +55,7 @@ from vggscope.trace.known_results import (
     remember,
     signature_of,
 )
-from vggscope.trace.layout import with_kernel_layout
+from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out
 from vggscope.trace.meta_shortcuts import has_rule, shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
@@ -102,7 +102,7 @@ class FunctionFacts(NamedTuple):
     - `has_dtype_rule`: the meta device accepts dtypes that it refuses elsewhere.
     - `is_view`: it makes no tensor with memory of its own but copies of its input.
     - `may_be_known`: the result of a call may be known without torch's kernel.
-    - `is_attention`: its result lies in memory as the CPU's and the GPU's kernels leave it.
+    - `has_kernel_layout`: its result lies in memory as the CPU's and the GPU's kernels leave it.
     """
 
     name: str
@@ -116,7 +116,7 @@ class FunctionFacts(NamedTuple):
     has_dtype_rule: bool
     is_view: bool
     may_be_known: bool
-    is_attention: bool
+    has_kernel_layout: bool
 
 
 @lru_cache(maxsize=4096)
@@ -136,7 +136,7 @@ def facts_of(function: Function) -> FunctionFacts:
         bool(checked_name(function)),
         own_name in _VIEWS and isinstance(function, MethodDescriptorType | BuiltinFunctionType),
         name in RECURRENT or has_rule(function) or is_covered(function),
-        name == "scaled_dot_product_attention",
+        name in KERNEL_LAYOUTS,
     )
 
 
@@ -490,6 +490,9 @@ class Watch:
         """Return the result of a call if torch's kernel need not run for it, else None and the function to run."""
         about, function, args, kwargs, inputs = call
         run = self._counting(about, function, args, self._under_autocast(function, args, kwargs, inputs))
+        if about.has_kernel_layout and self.on_meta and not is_transforming():
+            order = kernel_layout(about.name, args)
+            run = run if order is None else partial(laid_out, order, run)
         if not self._may_shorten(inputs):
             return None, run
         if about.is_view:
@@ -529,8 +532,6 @@ class Watch:
         """Record a call unless it is inside a module that is one node. Return its result, or one that replaces it."""
         if self.inside_node:
             return result
-        if call.about.is_attention and self.on_meta and not is_transforming():
-            result = with_kernel_layout(call.function, result)
         return self._function_node(call, result)
 
     def _note_gradients(

@@ -62,6 +62,7 @@ class OperatorCall(NamedTuple):
     `relays_gradients`: the gradient of a weight has another memory layout and is then copied.
     `first_piece`: the output of the first of several calls that are one in torch, as the pieces of a `chunk` are. The
     gradients of all pieces together make the input's.
+    `copies_gradient`: it first copies the gradient of the output, into another memory layout.
     `base`: the value that the call overwrites by way of its first input, a view of it. The output is then the base
     after the call.
     """
@@ -88,6 +89,7 @@ class OperatorCall(NamedTuple):
     relays_gradients: bool = False
     first_piece: str = ""
     parameters: tuple[Parameter, ...] = ()
+    copies_gradient: bool = False
     base: str = ""
 
 
@@ -176,8 +178,9 @@ class _CallBuilder:
         inputs, width = self._cast_inputs(op.name, node.inputs, node.name, own_width, least)
         width = own_width if node.dtype or op.fixed_dtype else width
         size = self._size(node, shape, width)
-        # The matrix product of a linear layer that adds its bias separately, and not in place.
-        adds_bias = op.adds_bias_separately and not self.runtime.adds_in_place
+        # The matrix product of a linear layer that adds its bias separately.
+        adds_bias = op.adds_bias_separately
+        biases = tuple(p for p in parameters if len(p.shape) == 1) if adds_bias else ()
         product = f"{node.name}#products"
         call = OperatorCall(
             node.name,
@@ -204,7 +207,8 @@ class _CallBuilder:
             factors=_factors(op, parameters),
             relays_gradients=op.relays_gradients,
             first_piece=self.first_pieces.get(node.name, ""),
-            parameters=parameters,
+            copies_gradient=node.copies_gradient,
+            parameters=tuple(p for p in parameters if p not in biases),
         )
         if call.shares_memory and call.inputs:
             call = self._of_view(call, overwrites=op.overwrites and not idle, is_input=idle or op.returns_input)
@@ -215,9 +219,11 @@ class _CallBuilder:
                 (product,),
                 node.name,
                 size,
+                shares_memory=self.runtime.adds_in_place,
                 named=node.inputs,
                 named_until=node.named_until,
                 gradient="none" if node.detached else "same",
+                parameters=biases,
             )
             self.add(addition, width)
 

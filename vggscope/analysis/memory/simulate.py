@@ -99,6 +99,8 @@ def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
 def is_predicted(network: Network, config: StepConfig) -> bool:
     """Whether the memory of a step equals torch's: the ops' rules predict it, or torch was recorded."""
     is_ruled = network.predicts_memory if config.trains else network.predicts_inference
+    if config.request is None and any(node.op.needs_layout for node in network.nodes):
+        is_ruled = False  # autocast copies into other layouts, and no recording holds the rules to torch
     return is_ruled or recorded_step(network, config) is not None
 
 
@@ -553,6 +555,10 @@ class StepSimulator:
         input_gradients: list[tuple[str, Gradient]] = []
         used: list[int] = []
         if gradient is not None:
+            if call.copies_gradient:
+                copy = log.allocate("temporary", call.size)
+                log.release(gradient.tensor)
+                gradient = Gradient(copy)
             zeros = self._allocate_missing_pieces(call)
             computed = [(name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)]
             # The gradients of these parameters have the output's size before they are summed.
@@ -607,13 +613,14 @@ class StepSimulator:
         kind = call.input_gradients[position] if position < len(call.input_gradients) else call.gradient
         if kind == "part" or (kind in ("same", "view") and (size == call.size or call.broadcasts)):
             self.log.retain(gradient.tensor)
-            takes_sum = gradient.takes_sum and kind != "view"
+            takes_sum = gradient.takes_sum and (kind != "view" or call.copies_gradient)
             return Gradient(gradient.tensor, gradient.dense and kind != "part", takes_sum)
-        scratch = call.scratch[position] if call.scratch and kind == "new" else 0
+        is_new = kind in ("new", "new view")
+        scratch = call.scratch[position] if call.scratch and is_new else 0
         temporaries = [self.log.allocate("temporary", call.size) for _ in range(scratch)]
         tensor = self.log.allocate("temporary", call.size if call.broadcasts else size)
         self.log.release(*temporaries)
-        return Gradient(tensor)
+        return Gradient(tensor, takes_sum=kind != "new view")
 
     def _reduced(self, size: BatchLinear, gradient: Gradient) -> Gradient:
         """The gradient summed or cast to the size of its input."""

@@ -162,7 +162,9 @@ def _node(stack: Sequence[Part], theme: Theme) -> str:
         table = f'<table border="0" cellborder="1" cellspacing="0" cellpadding="5">{rows}</table>'
         return f"{quoted(part.name)} [label=<{table}> tooltip={tooltip} shape=plain style=solid]"
     if _is_solid(part):
-        return f"{quoted(part.name)} [label=<{_solid(part, theme)}> tooltip={tooltip} shape=plain style=solid fontsize=7]"
+        return (
+            f"{quoted(part.name)} [label=<{_solid(part, theme)}> tooltip={tooltip} shape=plain style=solid fontsize=7]"
+        )
     label = _string(part.lines, "\\l", "\\l")
     colors = f"fillcolor={quoted(theme.fills[part.kind])} color={quoted(theme.accents[part.kind])}"
     return f"{quoted(part.name)} [label={label} tooltip={tooltip} {colors}]"

@@ -1,0 +1,491 @@
+"""Follow the memory layout of gradients backward, to find where torch copies one before it can use it.
+
+The backward of a reshape, and that of a product of more than two axes, gives the gradient another shape. Where its
+layout does not allow a view, torch copies it. The layouts of the forward pass are those of a trace. Those of gradients
+follow from them by the rules of this file, which state what torch's kernels return; without a rule for what happens,
+nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from vggscope.graph import Node
+from vggscope.ops.activation import GELU, Activation, ReLU, Sigmoid, SiLU, Softmax
+from vggscope.ops.attention import MatrixProduct, ScaledDotProductAttention
+from vggscope.ops.base import Op, Shape
+from vggscope.ops.constant import WithConstants
+from vggscope.ops.convolution import Convolution
+from vggscope.ops.elementwise import Elementwise
+from vggscope.ops.linear import Linear
+from vggscope.ops.merge import Concatenation, Stack
+from vggscope.ops.normalization import BatchNorm2d, GroupNorm, LayerNorm
+from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from vggscope.ops.reduction import Reduction
+from vggscope.ops.regularization import Dropout, Identity, StochasticDepth
+from vggscope.ops.shape import Flatten
+from vggscope.ops.view import Chunk, Permute, Reshape, Select, Slice, Split, Squeeze, Unsqueeze, View
+from vggscope.trace.recorder import Recorder
+
+Strides = tuple[int, ...]
+
+
+class StridedLayout(NamedTuple):
+    """The shape of a tensor, and the distance in memory between its elements along each axis."""
+
+    shape: Shape
+    strides: Strides
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements fill a block of memory in the order of the axes."""
+        return _is_dense(self, range(len(self.shape)))
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the elements of maps fill a block of memory, those of all channels at a position together."""
+        return len(self.shape) == 4 and _is_dense(self, (0, 2, 3, 1))
+
+
+LINES = 3
+"""The axes of a sequence of rows."""
+
+
+class UnknownLayout(Exception):
+    """No rule tells the layout of a gradient."""
+
+
+class InputGradients(NamedTuple):
+    """The layout of each input's gradient, and whether torch first copies the gradient of the output."""
+
+    layouts: tuple[StridedLayout, ...]
+    copies: bool = False
+
+
+def contiguous(shape: Shape) -> StridedLayout:
+    """Return the layout of a tensor whose elements are in the order of its axes."""
+    return in_order(shape, range(len(shape)))
+
+
+def in_order(shape: Shape, axes: Sequence[int]) -> StridedLayout:
+    """Return the layout of a dense tensor whose axes lie in memory in this order, the outermost first."""
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(axes):
+        strides[axis] = step
+        step *= max(shape[axis], 1)
+    return StridedLayout(shape, tuple(strides))
+
+
+def _is_dense(layout: StridedLayout, axes: Iterable[int]) -> bool:
+    expected = in_order(layout.shape, tuple(axes)).strides
+    return all(size == 1 or a == b for size, a, b in zip(layout.shape, layout.strides, expected))
+
+
+def viewed(layout: StridedLayout, shape: Shape) -> StridedLayout | None:
+    """Return the layout of a view of this shape; None if torch copies the tensor first (ATen's computeStride)."""
+    strides: list[int] = []
+    wanted = list(reversed(shape))
+    place = 0
+    step, elements = (layout.strides[-1], 1) if layout.shape else (1, 1)
+    for axis in range(len(layout.shape) - 1, -1, -1):
+        elements *= layout.shape[axis]
+        is_chunk_end = axis == 0 or (layout.shape[axis - 1] != 1 and layout.strides[axis - 1] != elements * step)
+        if not is_chunk_end:
+            continue
+        taken = 1
+        while place < len(wanted) and (taken < elements or wanted[place] == 1):
+            strides.append(taken * step)
+            taken *= wanted[place]
+            place += 1
+        if taken != elements:
+            return None
+        if axis:
+            step, elements = layout.strides[axis - 1], 1
+    if place != len(wanted) and prod(wanted[place:]) != 1:
+        return None
+    strides += [1] * (len(wanted) - len(strides))
+    return StridedLayout(shape, tuple(reversed(strides)))
+
+
+def elementwise(shape: Shape, operands: Sequence[Strides]) -> StridedLayout:
+    """Return the layout of what a kernel computes for each value, given the strides of its operands.
+
+    torch sorts the axes by the strides of the first operand that tells two of them apart (TensorIterator).
+    """
+    axes = list(range(len(shape) - 1, -1, -1))  # the innermost first
+
+    def is_before(one: int, other: int) -> bool | None:
+        for strides in operands:
+            if not strides[one] or not strides[other]:
+                continue
+            if strides[one] != strides[other]:
+                return strides[one] < strides[other]
+            if shape[one] > shape[other]:
+                return False
+        return None
+
+    for start in range(1, len(axes)):
+        place = start
+        for other in range(start - 1, -1, -1):
+            order = is_before(axes[other], axes[place])
+            if order is False:
+                axes[other], axes[place] = axes[place], axes[other]
+                place = other
+            elif order:
+                break
+    return in_order(shape, axes[::-1])
+
+
+def copied_gradients(
+    nodes: Sequence[Node], one: Recorder, two: Recorder | None
+) -> tuple[frozenset[str], frozenset[str]] | None:
+    """Return the nodes whose backward first copies the gradient of their output, on one sample and on several.
+
+    None if a layout is not known. `one` and `two` are the recorders of runs on one sample and on two; without the
+    second one, all tensors are contiguous and grow along their first axis.
+    """
+    if two is None and not any(node.op.needs_layout or len(one.shapes[node.name]) == LINES for node in nodes):
+        return frozenset(), frozenset()
+    layouts = _layouts(one)
+    larger = _layouts(two) if two is not None else {name: _doubled(layout) for name, layout in layouts.items()}
+    output = one.output or nodes[-1].name
+    alone, several = (_copied_gradients(nodes, output, given) for given in (layouts, larger))
+    return None if alone is None or several is None else (alone, several)
+
+
+def _layouts(recorder: Recorder) -> dict[str, StridedLayout]:
+    return {name: StridedLayout(recorder.shapes[name], strides) for name, strides in recorder.strides.items()}
+
+
+def _doubled(layout: StridedLayout) -> StridedLayout:
+    """Return the layout of a contiguous tensor with a second sample."""
+    return StridedLayout((2 * layout.shape[0], *layout.shape[1:]), layout.strides) if layout.shape else layout
+
+
+def _copied_gradients(
+    nodes: Sequence[Node], output: str, layouts: Mapping[str, StridedLayout]
+) -> frozenset[str] | None:
+    """Return the nodes whose backward first copies the gradient of their output; None if a layout is not known.
+
+    `layouts` are those of the inputs and the outputs of all nodes, and `output` is the value that the loss reads.
+    """
+    if output not in layouts or not layouts[output].is_contiguous:
+        return None
+    gradients = {output: contiguous(layouts[output].shape)}
+    copies: set[str] = set()
+    bases = _bases(nodes)
+    try:
+        for node in reversed(nodes):
+            gradient = gradients.pop(node.name, None)
+            if gradient is None or not node.passes_gradient:
+                continue
+            op, operands, places = _operands(node, layouts)
+            if op.sums_gradients and _has_whole_parameter(node.op, layouts[node.name].shape):
+                return None
+            found = _input_gradients(op, gradient, operands, layouts[node.name])
+            if op.overwrites and node.name in bases:
+                found = _of_overwritten(found, layouts[node.inputs[0]], layouts[bases[node.name]])
+            if found.copies:
+                copies.add(node.name)
+            for name, place in places:
+                before, after = gradients.get(name), found.layouts[place]
+                gradients[name] = after if before is None else _sum(before, after)
+    except (UnknownLayout, LookupError, ValueError):  # sparse tensors have no layout, and those of vmap other axes
+        return None
+    return frozenset(copies)
+
+
+def _of_overwritten(found: InputGradients, part: StridedLayout, base: StridedLayout) -> InputGradients:
+    """Return the gradients of an op that overwrites a view: autograd copies that of the base into the base's layout."""
+    if not base.is_contiguous:
+        raise UnknownLayout
+    return InputGradients((part, *found.layouts[1:]), found.copies)
+
+
+def _bases(nodes: Sequence[Node]) -> dict[str, str]:
+    """Return for each view, or what a layer writes into one, the value whose memory it shows."""
+    bases: dict[str, str] = {}
+    for node in nodes:
+        if node.inputs and not node.op.allocates:
+            first = node.inputs[0]
+            is_itself = node.op.overwrites or node.op.returns_input or node.op.active_in == "training"
+            if not is_itself or first in bases:
+                bases[node.name] = bases.get(first, first)
+    return bases
+
+
+def _operands(
+    node: Node, layouts: Mapping[str, StridedLayout]
+) -> tuple[Op, list[StridedLayout], list[tuple[str, int]]]:
+    """Return a node's op, the layouts of its inputs with those of constants, and each value that it reads by place."""
+    if not isinstance(node.op, WithConstants):
+        return node.op, [layouts[name] for name in node.inputs], [(name, i) for i, name in enumerate(node.inputs)]
+    names = iter(node.inputs)
+    operands, places = [], []
+    for place, shape in enumerate(node.op.constants):
+        if shape is None:
+            name = next(names)
+            places.append((name, place))
+            operands.append(layouts[name])
+        else:
+            operands.append(contiguous(shape))
+    return node.op.op, operands, places
+
+
+def _has_whole_parameter(op: Op, output: Shape) -> bool:
+    """Whether a parameter among the inputs is as large as the output, so that no gradient of it is summed."""
+    constants = op.constants if isinstance(op, WithConstants) else ()
+    return any(shape is not None and prod(shape) == prod(output) for shape in constants)
+
+
+def _sum(one: StridedLayout, other: StridedLayout) -> StridedLayout:
+    """Return the layout of the sum of two gradients of a value."""
+    return elementwise(one.shape, (one.strides, other.strides))
+
+
+def _input_gradients(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    rule = next((rule for kind, rule in _RULES.items() if isinstance(op, kind)), None)
+    if rule is not None:
+        return rule(op, gradient, inputs, output)
+    return _usual(op, gradient, inputs, output)
+
+
+def _usual(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    """Most kernels return a contiguous gradient if all tensors are contiguous, and one with the channels last alike."""
+    for holds, made in ((_is_row_major, contiguous), (_is_channels_last, _channels_last)):
+        if all(map(holds, (gradient, *inputs, output))):
+            return InputGradients(tuple(made(layout.shape) for layout in inputs))
+    raise UnknownLayout
+
+
+def _is_row_major(layout: StridedLayout) -> bool:
+    return layout.is_contiguous
+
+
+def _is_channels_last(layout: StridedLayout) -> bool:
+    return layout.is_channels_last
+
+
+def _channels_last(shape: Shape) -> StridedLayout:
+    return in_order(shape, (0, 2, 3, 1))
+
+
+def _as_is(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    return InputGradients((gradient,))
+
+
+def _reshaped(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    shape = inputs[0].shape
+    view = viewed(gradient, shape)
+    return InputGradients((view or contiguous(shape),), copies=view is None)
+
+
+def _cut(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    """A new tensor with zeros around the gradient of the part."""
+    if inputs[0].shape == output.shape:
+        return InputGradients((gradient,))
+    return _row_major(op, gradient, inputs, output)
+
+
+def _cut_up(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    """The gradients of all pieces, joined: with the channels last if those of all pieces are laid out so."""
+    if gradient.is_channels_last and not gradient.is_contiguous:
+        raise UnknownLayout
+    return _row_major(op, gradient, inputs, output)
+
+
+def _permuted(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    axes = len(output.shape)
+    places = [[axis % axes for axis in op.dims].index(axis) for axis in range(axes)]
+    return InputGradients((StridedLayout(inputs[0].shape, tuple(gradient.strides[place] for place in places)),))
+
+
+def _row_major(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    return InputGradients(tuple(contiguous(layout.shape) for layout in inputs))
+
+
+def _following(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """The gradient of a function of each value, computed from that of the output and what autograd saves."""
+    if op.gradient == "same":
+        return InputGradients((gradient,))
+    return InputGradients((elementwise(output.shape, (gradient.strides, inputs[0].strides)),))
+
+
+def _rectified(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    return InputGradients((elementwise(output.shape, (output.strides, gradient.strides)),))
+
+
+def _normalized_groups(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    if gradient.is_contiguous:
+        return _row_major(op, gradient, inputs, output)
+    if gradient.is_channels_last:
+        return InputGradients((_channels_last(inputs[0].shape),))
+    raise UnknownLayout
+
+
+def _convolved(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    shape = inputs[0].shape
+    return InputGradients((_channels_last(shape) if op.channels_last else contiguous(shape),))
+
+
+def _pooled(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    shape = inputs[0].shape
+    return InputGradients((_channels_last(shape) if inputs[0].is_channels_last else contiguous(shape),))
+
+
+def _averaged(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """The average of a whole map is a mean, which torch shows as a map with the channels last if it is one."""
+    (maps,) = inputs
+    if len(maps.shape) != len("NCHW") or set(output.shape[2:]) != {1}:
+        return _usual(op, gradient, inputs, output)
+    is_shown = maps.is_channels_last and not maps.is_contiguous
+    return InputGradients((elementwise(maps.shape, ((*gradient.strides[:2], 0, 0),)),), copies=is_shown)
+
+
+def _linear(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    """The product of more than two axes is one of the rows of all of them."""
+    rows = (prod(output.shape[:-1]), output.shape[-1])
+    is_copied = len(output.shape) > 2 and viewed(gradient, rows) is None
+    return InputGradients((contiguous(inputs[0].shape),), copies=is_copied)
+
+
+def _product(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    if len(inputs) > 2:
+        raise UnknownLayout
+    left, right = (layout.shape for layout in inputs)
+    if len(left) < LINES or left[:-2] != right[:-2]:
+        raise UnknownLayout
+    batch = (prod(output.shape[:-2]), *output.shape[-2:])
+    return InputGradients((contiguous(left), contiguous(right)), copies=viewed(gradient, batch) is None)
+
+
+def _calculated(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """The gradients of an addition, a product, ... of tensors that are broadcast."""
+    if op.function in ("contiguous", "clone"):
+        return InputGradients((gradient,))
+    factors: list[Strides | None]
+    if op.function == "mul" and len(inputs) == 2:
+        factors = [_expanded(inputs[1], output.shape), _expanded(inputs[0], output.shape)]
+    elif (
+        op.function in ("add", "sub", "mul", "div") and len(inputs) <= 2 and (op.function != "div" or len(inputs) == 1)
+    ):
+        factors = [None] * len(inputs)
+    else:
+        return _usual(op, gradient, inputs, output)
+    layouts = []
+    for layout, factor in zip(inputs, factors):
+        if layout.shape != output.shape:
+            layouts.append(contiguous(layout.shape))
+        elif op.function in ("add", "sub"):
+            layouts.append(gradient)
+        else:
+            layouts.append(elementwise(output.shape, (gradient.strides, *([factor] if factor else ()))))
+    return InputGradients(tuple(layouts))
+
+
+def _expanded(layout: StridedLayout, shape: Shape) -> Strides:
+    """The strides of a tensor that is broadcast to a shape."""
+    more = len(shape) - len(layout.shape)
+    own = zip(layout.shape, layout.strides, shape[more:])
+    return (*(0,) * more, *(0 if size == 1 != whole else stride for size, stride, whole in own))
+
+
+def _reduced(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """The gradient of a sum is expanded, that of a mean then divided."""
+    if not op.dim or op.function not in ("mean", "sum"):
+        return _usual(op, gradient, inputs, output)
+    shape = inputs[0].shape
+    axes = {axis % len(shape) for axis in op.dim}
+    given = iter(gradient.strides)
+    strides = []
+    for axis in range(len(shape)):
+        own = next(given) if op.keepdim or axis not in axes else 0
+        strides.append(0 if axis in axes and shape[axis] > 1 else own)
+    expanded = StridedLayout(shape, tuple(strides))
+    return InputGradients((expanded if op.function == "sum" else elementwise(shape, (expanded.strides,)),))
+
+
+def _of_joined(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    return InputGradients(tuple(StridedLayout(layout.shape, gradient.strides) for layout in inputs))
+
+
+def _of_stacked(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    axis = op.dim % len(output.shape)
+    strides = gradient.strides[:axis] + gradient.strides[axis + 1 :]
+    return InputGradients(tuple(StridedLayout(layout.shape, strides) for layout in inputs))
+
+
+def _attended(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """Attention's kernels return (batch, token, head, feature) for queries that are laid out so."""
+    if any(not _is_by_token(layout) for layout in inputs[:3]) or len(inputs) > 3:
+        raise UnknownLayout
+    return InputGradients(tuple(in_order(layout.shape, (0, 2, 1, 3)) for layout in inputs))
+
+
+def _is_by_token(layout: StridedLayout) -> bool:
+    if len(layout.shape) != 4:
+        return False
+    _, heads, tokens, features = layout.shape
+    _, head, token, feature = layout.strides
+    return feature == 1 and features > 1 and (heads == 1 or tokens == 1 or head < token)
+
+
+Rule = Callable[[Any, StridedLayout, Sequence[StridedLayout], StridedLayout], InputGradients]
+
+_RULES: Mapping[type[Op], Rule] = MappingProxyType(
+    {
+        **dict.fromkeys((Flatten, Reshape, Squeeze, Unsqueeze), _reshaped),
+        Permute: _permuted,
+        **dict.fromkeys((Slice, Select), _cut),
+        **dict.fromkeys((Chunk, Split), _cut_up),
+        View: _usual,
+        **dict.fromkeys((LayerNorm, Softmax), _row_major),
+        GroupNorm: _normalized_groups,
+        **dict.fromkeys((GELU, SiLU, Sigmoid, BatchNorm2d, Dropout, StochasticDepth), _following),
+        ReLU: _rectified,
+        Activation: _usual,
+        Convolution: _convolved,
+        **dict.fromkeys((MaxPool2d, AvgPool2d), _pooled),
+        AdaptiveAvgPool2d: _averaged,
+        Linear: _linear,
+        MatrixProduct: _product,
+        ScaledDotProductAttention: _attended,
+        Elementwise: _calculated,
+        Reduction: _reduced,
+        Concatenation: _of_joined,
+        Stack: _of_stacked,
+        Identity: _as_is,
+    }
+)
+"""The first rule that fits an op states the layout of its gradients. Other ops have the usual one."""
