@@ -14,7 +14,7 @@ import pytest
 
 from tests.pages import DOCS, MARKDOWN, PAGES, ROOT, WRITTEN, Block, Player, blocks, codes, links, options
 
-FROM_NOTHING = {"quickstart.md", "tutorial.md", "checkpoint.md", "values.md"}
+FROM_NOTHING = {"quickstart.md", "tutorial.md", "checkpoint.md", "values.md", "onnx.md", "words.md"}
 """Pages whose readers begin in an empty folder: they bring all that they need."""
 
 MY_VGG = '''\
