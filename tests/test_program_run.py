@@ -20,6 +20,7 @@ from vggscope.diffing.result import Numeric
 from vggscope.errors import ModelError, OptionError, VggscopeError
 from vggscope.inputs import Inputs, InputSize
 from vggscope.sources.resolve import runner_of
+from vggscope.suppress import suppress_output
 from vggscope.trace.inputs import CallInputs
 from vggscope.vgg.options import BuildOptions
 
@@ -442,3 +443,65 @@ def test_what_is_not_written_of_your_own_module_is_said(net: nn.Module, vggscope
     assert told.code == 2
     assert told.err.startswith("vggscope: torch does not export net.py:Chooses: ")
     assert vggscope("build", "net.py:Two", *given, "--input", "3x8x8", "-o", "two.pth").code == 0
+
+
+class Steps(nn.Module):
+    """A recurrent network that reads the steps along the first axis, and returns the last step or all of them."""
+
+    def __init__(self, kind: type[nn.RNNBase], last: bool) -> None:
+        super().__init__()
+        self.rows, self.fc, self.last = kind(6, 5), nn.Linear(5, 2), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.rows(x)[0]
+        return self.fc(rows[-1] if self.last else rows)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("suffix", ["pt2", "open.pt2", "onnx"])
+def test_the_steps_of_a_sequence_are_no_batch(tmp_path: Path, suffix: str, kind: type[nn.RNNBase], last: bool) -> None:
+    module, path = Steps(kind, last).eval(), str(tmp_path / f"x.{suffix}")
+    example = torch.zeros(7, 3, 6)
+    with warnings.catch_warnings(), suppress_output():
+        warnings.simplefilter("ignore")  # of weights that the exporters set
+        if suffix == "onnx":
+            torch.onnx.export(module, (example,), path, dynamo=True, verbose=False)
+        else:
+            opened: Any = {"dynamic_shapes": ({1: torch.export.Dim("batch")},)} if suffix == "open.pt2" else {}
+            torch.export.save(torch.export.export(module, (example,), **opened), path)
+    read = vggscope.network(path)
+    expected = vggscope.network(module, input_size=[InputSize((7, 6))], batch_axis=1)
+    if suffix == "onnx" and kind is nn.RNN:
+        # The exporter writes each step, and first states of the batch, whose product with 5x5 weights it computes.
+        assert (read.input_shape, bool(read.single)) == ((7, 3, 6), True)
+        assert vggscope.summary(read).totals.macs == 3 * ((vggscope.summary(expected).totals.macs or 0) - 25)
+        return
+    assert (read.input_shape, read.single) == ((7, 1, 6), None)
+    assert read.shapes[read.end] == expected.shapes[expected.end]
+    assert vggscope.summary(read).totals.macs == vggscope.summary(expected).totals.macs
+    assert any("the batch is taken to be axis 1 of its input" in note for note in read.warnings)
+    told = vggscope.network(path, input_size=[InputSize((7, 6))], batch_axis=1)
+    assert (told.nodes, told.input_shape) == (read.nodes, read.input_shape)
+    # Where the caller says that the batch is first, it is not believed: the figures are those of the file.
+    first = vggscope.network(path, input_size=[InputSize((3, 6))])
+    assert "is not known" in (first.single or "")
+
+
+def test_a_batch_on_another_axis_is_named_by_the_caller(tmp_path: Path) -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x.transpose(0, 1))
+
+    path = str(tmp_path / "x.pt2")
+    torch.export.save(torch.export.export(Turned().eval(), (torch.zeros(3, 2, 8, 8),)), path)
+    assert vggscope.network(path).single is not None
+    read = vggscope.network(path, input_size=[InputSize((3, 8, 8))], batch_axis=1)
+    assert (read.input_shape, read.shapes[read.end], read.single) == ((3, 1, 8, 8), (1, 4, 6, 6), None)
+    assert vggscope.summary(read).totals.macs == 4 * 3 * 9 * 36
+    none = vggscope.network(path, input_size=[InputSize((3, 2, 8, 8))], batch_axis=None)
+    assert (none.shapes[none.end], none.single) == ((2, 4, 6, 6), "the program was read without a batch")

@@ -128,7 +128,7 @@ def test_a_fixed_batch_is_known_for_one_sample_too(tmp_path: Path) -> None:
     module = torchvision.models.resnet18(weights=None).eval()
     path = exported(module, tmp_path / "four.pt2", 4, 3, 64, 64, dynamic=False)
     assert figures(api.network(path)) == figures(api.network(module, input_size=(1, 3, 64, 64)))
-    with pytest.raises(OptionError, match="the first axis is the batch"):
+    with pytest.raises(ShapeError, match="conv1: 3 channels are expected, the input has 1"):
         api.network(path, input_size=(3, 64, 64), batch_axis=1)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vggscope.errors import option
 from vggscope.foreign.program import Program
-from vggscope.graph import Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape
 from vggscope.trace.layout import with_layout_of
 
@@ -40,6 +41,33 @@ def growth(one: Shape, two: Shape) -> Shape | None:
     """
     added = tuple(more - size for size, more in zip(one, two))
     return None if one and added == (*one[:1], *(0,) * (len(one) - 1)) else added
+
+
+def has_batch(network: Network) -> bool:
+    """Whether the axis that grows may be the batch: what is returned grows, and no layer takes it for its steps."""
+    growths = {given.name: given.batch_growth for given in network.inputs}
+    growths.update((node.name, node.batch_growth) for node in network.nodes)
+    returned = [name for name in network.returned_nodes if network.shapes[name]]
+    for node in network.nodes:
+        steps = node.op.steps_axis(network.shapes[node.inputs[0]]) if node.inputs else None
+        if steps is not None and _grows(growths[node.inputs[0]], steps):
+            return False
+    return not returned or any(growths[name] is None or any(growths[name] or ()) for name in returned)
+
+
+def _grows(growth: Shape | None, axis: int) -> bool:
+    """Whether an axis grows with the batch; None is that of the first axis."""
+    return axis == 0 if growth is None else growth[axis] > 0
+
+
+def no_batch() -> str:
+    """Why a file is read for the inputs in it alone whose batch is not known."""
+    return f"which axis of its input is the batch is not known; {option('batch_axis')} and a size name it"
+
+
+def batch_axis_note(axis: int) -> str:
+    """The note on an axis that was chosen for the batch."""
+    return f"the batch is taken to be axis {axis} of its input; {option('batch_axis')} names another"
 
 
 def is_extrapolated(one: Program, two: Program, whole: Program, batch: int) -> bool:

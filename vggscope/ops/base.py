@@ -344,6 +344,10 @@ class Op:
         """Whether torch adds the bias in a separate kernel."""
         return False
 
+    def steps_axis(self, shape: Shape) -> int | None:
+        """The axis of its first input that a recurrent layer reads step by step; None for any other op."""
+        return None
+
     @property
     def compares_inputs(self) -> bool:
         """Whether torch projects a tensor at once that is given as several inputs, which are the same object."""

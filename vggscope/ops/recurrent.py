@@ -56,8 +56,11 @@ class Recurrent(Op):
     def features_axis(self) -> int:
         return -1
 
+    def steps_axis(self, shape: Shape) -> int:
+        return 1 if self.batch_first and len(shape) == 3 else 0
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
-        steps = 1 if self.batch_first and len(output) == 3 else 0
+        steps = self.steps_axis(output)
         length = output[steps]
         up_to_own = WHOLE if self.bidirectional else Ranges(tuple((0, step + 1) for step in range(length)))
         others = {1 - steps: (1 - steps, SAME)} if len(output) == 3 else {}
@@ -119,7 +122,7 @@ class Recurrent(Op):
 
     def _length(self, sequence: Shape) -> int:
         """The number of steps of one sample."""
-        return sequence[1 if self.batch_first and len(sequence) == 3 else 0]
+        return sequence[self.steps_axis(sequence)]
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # The input, and the states and gates of each layer.

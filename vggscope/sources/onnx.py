@@ -6,9 +6,12 @@ Only where outputs are compared does onnxruntime run it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vggscope.errors import CheckpointError, ModelError, ShapeError, printable
+from vggscope.errors import CheckpointError, ModelError, ShapeError, VggscopeError, printable
 from vggscope.graph import Network, input_sizes
 from vggscope.vgg.options import BuildOptions
 
@@ -61,7 +64,6 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.formats.onnx_model import read_model
     from vggscope.foreign.layer_graph import check_classes
-    from vggscope.foreign.onnx.network import translated
 
     name = printable(os.path.basename(word))
     options.refuse_column_options(f"{word} has its layers")
@@ -69,7 +71,7 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
         with BoundedFile(word) as file:
             given, batch_axis = _given(options)
             model = read_model(file)
-            translation = translated(model, name, given, batch_axis)
+            translation = _by_batch(model, name, given, batch_axis, chooses=options.inputs is None)
     except ShapeError as error:
         raise ShapeError(f"{name}: {error.problem}", error.remedy) from None
     except CheckpointError as error:
@@ -79,6 +81,31 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
         raise ModelError(f"{printable(word, 200)}: it cannot be read: {printable(str(error))}") from None
     check_classes(translation.network, options)
     return model, translation
+
+
+def _by_batch(
+    model: OnnxModel, name: str, given: Sequence[GivenInput], batch_axis: int | None, *, chooses: bool
+) -> OnnxTranslation:
+    """The graph with the batch at an axis; with `chooses` at the second, where the first is none of a batch.
+
+    Where none is, the network has the sizes of the file for a batch of its own.
+    """
+    from vggscope.foreign.growth import batch_axis_note, has_batch, no_batch
+    from vggscope.foreign.onnx.network import translated
+
+    first = translated(model, name, given, batch_axis)
+    if batch_axis is None or first.network.failure is not None or has_batch(first.network):
+        return first
+    if chooses and all(len(given.shape) > 1 for given in first.network.inputs):
+        with suppress(VggscopeError):
+            second = translated(model, name, given, 1)
+            if second.network.failure is None and has_batch(second.network):
+                warnings = (*second.network.warnings, batch_axis_note(1))
+                return replace(second, network=replace(second.network, warnings=warnings))
+    filed = first
+    with suppress(ShapeError):  # sizes that are given for another axis
+        filed = translated(model, name, given, None)
+    return replace(filed, network=replace(filed.network, single=no_batch()))
 
 
 def _given(options: BuildOptions) -> tuple[list[GivenInput], int | None]:

@@ -26,7 +26,7 @@ from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
 from vggscope.foreign.aten import FunctionCall, translated
-from vggscope.foreign.growth import growth, is_extrapolated, nodes_with_growth
+from vggscope.foreign.growth import batch_axis_note, growth, has_batch, is_extrapolated, no_batch, nodes_with_growth
 from vggscope.foreign.program import Program, Scope, buffer_value, output_of, parameter_value, product
 from vggscope.foreign.torch.program_tape import program_tape
 from vggscope.foreign.torch.symbols import Sizes, hint_of, solved, symbol_of
@@ -452,13 +452,60 @@ class _ProgramReader:
         hints = {symbol_of(size): hint_of(size) for sizes in metas for size in sizes}
         self.hints = {symbol: hint for symbol, hint in hints.items() if symbol and hint is not None}
         self._solve([[hint_of(size) for size in sizes] for sizes in metas], metas)
-        self.symbol = next((symbol_of(sizes[0]) for sizes in metas if sizes), "")
         self.sizes = metas
+        given = self.options.inputs
+        opened = [axis for sizes in metas for axis, size in enumerate(sizes) if symbol_of(size)]
+        self.axis = opened[0] if len({*opened}) == 1 and given is None else 0
+        self._place(self.axis if given is None else given.batch_axis or 0)
 
     def network(self) -> Network:
-        """The Network. Raises ShapeError or OptionError for inputs that the program does not take."""
+        """The Network. Raises ShapeError or OptionError for inputs that the program does not take.
+
+        The batch is the axis that the caller names, else one of an open size, else the first. Where that is none of a
+        batch, as the steps of a recurrent layer, it is the second.
+        """
+        inputs = self.options.inputs
+        if inputs is not None and inputs.batch_axis is None:
+            return replace(self._as_filed(), single="the program was read without a batch")
+        # Sizes that are given without the batch are those for the first axis, where no other is named.
+        axes = (self.axis,) if inputs is not None or self.axis else (0, 1)
+        for axis in axes:
+            self._place(axis)
+            try:
+                found, is_batch = self._read()
+            except (ShapeError, CheckpointError, OptionError):
+                if axis == axes[0]:
+                    raise
+                break
+            if is_batch and axis == 0:
+                return found
+            if is_batch:
+                note = () if inputs is not None else (batch_axis_note(axis),)
+                return replace(found, warnings=(*found.warnings, *note))
+        self._place(0)
+        return replace(self._as_filed(), single=no_batch())
+
+    def _place(self, axis: int) -> None:
+        """Take an axis of the inputs for the batch."""
+        self.axis = axis
+        self.symbol = next((symbol_of(sizes[axis]) for sizes in self.sizes if len(sizes) > axis), "")
+
+    def _of(self, shape: Shape, batch: int, filed: int) -> Shape:
+        """The shape of an input with another batch than `filed`; as it is if it has none."""
+        if len(shape) <= self.axis or shape[self.axis] != filed:
+            return shape
+        return (*shape[: self.axis], batch, *shape[self.axis + 1 :])
+
+    def _as_filed(self) -> Network:
+        """The Network for the inputs that the caller names, else those in the file, whatever their batch is."""
         filed = self._filed()
-        batch = filed[0][0] if filed and filed[0] else 1
+        wanted, warnings = self._wanted(filed, -1)
+        return self._network(_GraphRun(self.graph, self.dtype, Sizes(self.hints), wanted), warnings)
+
+    def _read(self) -> tuple[Network, bool]:
+        """The Network with the batch at its axis, and whether that axis may be one of a batch."""
+        filed = self._filed()
+        batch = next((shape[self.axis] for shape in filed if len(shape) > self.axis), 1)
         wanted, warnings = self._wanted(filed, batch)
         whole = None if self.symbol else self._run(1 if wanted is not None else batch, wanted, batch)
         try:
@@ -467,13 +514,14 @@ class _ProgramReader:
         except (ShapeError, CheckpointError):
             if whole is None or wanted is not None:
                 raise
-            return replace(self._network(whole, warnings), single=SINGLE)
+            return replace(self._network(whole, warnings), single=SINGLE), self.axis == 0
         nodes = None
         if whole is None or wanted is not None or is_extrapolated(one.program, two.program, whole.program, batch):
             nodes = nodes_with_growth(one.program.finished(frozenset(one.sources())), one.program, two.program)
         if nodes is None:
-            return replace(self._network(whole or one, warnings), single=SINGLE)
-        return self._finished(one, two, replace(self._network(one, warnings), nodes=nodes))
+            return replace(self._network(whole or one, warnings), single=SINGLE), self.axis == 0
+        network = self._finished(one, two, replace(self._network(one, warnings), nodes=nodes))
+        return network, has_batch(network)
 
     def _solve(self, shapes: Sequence[Sequence[int | None]], metas: Sequence[Sequence[Any]]) -> None:
         """Conclude symbols that are a part of a side, such as h where the program takes 2*h pixels."""
@@ -493,7 +541,7 @@ class _ProgramReader:
     def _wanted(self, filed: list[Shape], batch: int) -> tuple[list[Shape] | None, tuple[str, ...]]:
         """The shapes that the caller wants if they are not the file's, with a note; sizes that are symbols are set."""
         shapes = _given_shapes(self.options, filed)
-        ours = [(1, *shape[1:]) if shape and shape[0] == batch else shape for shape in filed]
+        ours = [self._of(shape, 1, batch) for shape in filed]
         if not shapes or shapes == ours:
             return None, ()
         if [len(shape) for shape in shapes] != [len(shape) for shape in ours]:
@@ -518,7 +566,7 @@ class _ProgramReader:
             return _GraphRun(self.graph, self.dtype, Sizes(hints))
         base = wanted if wanted is not None else self._filed()
         first = 1 if wanted is not None else filed
-        shapes = [(batch, *shape[1:]) if shape and shape[0] == first else shape for shape in base]
+        shapes = [self._of(shape, batch, first) for shape in base]
         return _GraphRun(self.graph, self.dtype, Sizes(hints), shapes)
 
     def _network(self, run: _GraphRun, warnings: tuple[str, ...]) -> Network:
@@ -578,21 +626,17 @@ def _texts(shapes: Sequence[Shape]) -> str:
 
 
 def _given_shapes(options: BuildOptions, filed: Sequence[Shape]) -> list[Shape]:
-    """The shapes that the caller names, for a batch of one; empty without any. `filed` are those in the file.
-
-    Raises OptionError for inputs without a batch as the first axis.
-    """
+    """The shapes that the caller names, for a batch of one; empty without any. `filed` are those in the file."""
     inputs = options.inputs
     if inputs is None:
         return [] if options.input is None else [(1, *options.input)]
-    if inputs.batch_axis != 0:
-        raise OptionError(f"{option('batch_axis')}: the first axis is the batch in this file", "leave it out")
+    axis = inputs.batch_axis
     if inputs.data is None:
         stated = [*filed, *((),) * len(inputs.sizes)]
-        return [size.for_stated(shape, 0) for size, shape in zip(inputs.sizes, stated)]
+        return [size.for_stated(shape, axis) for size, shape in zip(inputs.sizes, stated)]
     from vggscope.trace.inputs import from_data
 
-    return [tuple(tensor.shape) for tensor in from_data(inputs.data).for_samples(1).tensors()]
+    return [tuple(tensor.shape) for tensor in from_data(inputs.data, axis).for_samples(1).tensors()]
 
 
 def _own_dtype(graph: Graph) -> str:
@@ -631,7 +675,10 @@ def inspect(path: str) -> Inspection:
 def fixes_inputs(path: str) -> bool:
     """Whether the program takes one size of each input, but for the batch. Raises as `read` does."""
     graph = read(path)
-    return not any(symbol_of(size) for given in graph.inputs for size in graph.tensors[given.value]["sizes"][1:])
+    sizes = [graph.tensors[given.value]["sizes"] for given in graph.inputs]
+    return (
+        len({symbol_of(size) for shape in sizes for size in shape} - {"", *(symbol_of(s[0]) for s in sizes if s)}) == 0
+    )
 
 
 def network_of(path: str, options: BuildOptions) -> Network:
