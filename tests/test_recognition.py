@@ -296,3 +296,20 @@ def test_the_sizes_that_come_with_vggscope_are_those_of_timm() -> None:
     assert len(models) > 0.98 * len(timm.list_models())
     for model in models[::100]:
         assert sizes_of(model.name) == model
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["model.pt2", "model.pt"])
+def test_a_program_of_a_librarys_model_is_recognised(folder: Path, name: str) -> None:
+    """It has an order of its own, so that none is taken from the model."""
+    model = models.squeezenet1_1(num_classes=10).eval()
+    image = torch.zeros(1, 3, 64, 64)
+    if name.endswith(".pt2"):
+        torch.export.save(torch.export.export(model, (image,)), folder / name)
+    else:
+        torch.jit.trace(model, image, check_trace=False).save(folder / name)
+    found = vggscope.inspect(folder / name)
+    assert (found.library_model, found.library_match) == ("torchvision:squeezenet1_1", "other classes")
+    assert not any("taken from" in note for note in found.notes)
+    result = vggscope.diff(str(folder / name), ref="torchvision")
+    assert (result.reference, result.verdict) == ("torchvision:squeezenet1_1", "identical")

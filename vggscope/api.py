@@ -955,11 +955,6 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     from vggscope.sources.recognition import recognise
 
     name = os.fspath(_checked_path(path))
-    if name.lower().endswith(".pt2"):
-        from vggscope.foreign.torch.export import inspect as inspect_program
-
-        with step(f"reading {name}"):
-            return inspect_program(name)
     with step(f"reading {name}"):
         found = inspect_file(name, _graph_of)
     return recognise(found)

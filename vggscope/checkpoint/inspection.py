@@ -326,12 +326,13 @@ def of_library_model(inspection: Inspection, found: LibraryModel) -> Inspection:
     taken = f"strides, paddings and activations are not in a checkpoint: they are taken from {found.word}"
     if inspection.modules:
         taken = f"that order is taken from {found.word}"
+    has_program = inspection.format in (*GRAPHS, TORCH_SCRIPT)
     twins = (f"the same keys and shapes: {listed(found.same)}",) if found.same else ()
     return replace(
         named,
         num_classes=found.num_classes,
         key_style=" ".join((*_wrappers(inspection.layers), library)),
-        notes=(*inspection.notes, taken, *twins),
+        notes=(*inspection.notes, *(() if has_program else (taken,)), *twins),
         load=loading_code(read(inspection.path), target),
     )
 

@@ -20,6 +20,7 @@ from functools import partial
 from itertools import islice
 
 from vggscope.checkpoint.contents import unwrapped
+from vggscope.checkpoint.formats.export_archive import FORMAT as EXPORT
 from vggscope.checkpoint.inspection import GRAPHS, Inspection, LibraryModel, inspect, of_library_model
 from vggscope.dtypes import converted, is_floating
 from vggscope.errors import OptionError, option, printable
@@ -112,8 +113,8 @@ def recognise(inspection: Inspection) -> Inspection:
     model is returned as it is.
     """
     is_foreign = any(tensor.original for layer in inspection.layers for tensor in layer.tensors)
-    is_a_graph = inspection.format in GRAPHS
-    if inspection.notation is not None or inspection.shard or is_foreign or is_a_graph:
+    has_other_keys = inspection.format in GRAPHS and inspection.format != EXPORT
+    if inspection.notation is not None or inspection.shard or is_foreign or has_other_keys:
         return inspection
     if not FEWEST <= len(_shapes(inspection)) <= MOST:
         return inspection

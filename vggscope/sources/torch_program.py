@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from vggscope.errors import CheckpointError
 from vggscope.graph import Network, input_sizes
 from vggscope.vgg.options import BuildOptions
 
@@ -33,6 +35,15 @@ def inputs(word: str) -> Inputs | None:
     from vggscope.foreign.torch.export import fixes_inputs
 
     return input_sizes(load(word, BuildOptions()), named=True) if fixes_inputs(word) else None
+
+
+def library_model(word: str) -> tuple[str, int | None] | None:
+    """The library's model that the file has the keys and shapes of, and the number of its classes if not its own."""
+    from vggscope.sources.recognition import library_word
+
+    with suppress(CheckpointError):
+        return library_word(word)
+    return None
 
 
 def runner(word: str, options: BuildOptions) -> ProgramRunner:

@@ -208,9 +208,8 @@ def without_tensors(value: Any) -> Hashable:
         return kind, without_tensors(value.start), without_tensors(value.stop), without_tensors(value.step)
     import torch
 
-    if kind is torch.Size:
-        return kind, value
-    return (kind, value) if value is Ellipsis or kind in (torch.dtype, torch.device, torch.memory_format) else object()
+    is_plain = value is Ellipsis or kind in (torch.Size, torch.dtype, torch.device, torch.memory_format)
+    return (kind, value) if is_plain else object()
 
 
 _TENSOR = object()

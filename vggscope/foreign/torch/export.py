@@ -17,12 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vggscope.builders.graph_module import GraphTape
-from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.formats.archive import DAMAGE, json_of, opened, text_of
 from vggscope.checkpoint.formats.bounded_file import BoundedFile, stored_member
 from vggscope.checkpoint.formats.export_archive import DTYPES, STATE_DICTS
 from vggscope.checkpoint.formats.torch_save import LARGEST_DIRECTORY, places_in
-from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
 from vggscope.foreign.aten import FunctionCall, translated
@@ -649,27 +647,6 @@ def _own_dtype(graph: Graph) -> str:
         if dtype.startswith(("float", "bfloat", "complex")) and all(type(size) is int for size in sizes):
             elements[dtype] = elements.get(dtype, 0) + product(sizes)
     return max(elements, key=elements.__getitem__, default="float32")
-
-
-def inspect(path: str) -> Inspection:
-    """Identify the network of the weights in an archive, by their names and shapes in the graph.
-
-    Neither their data nor a pickle is read. Raises CheckpointError, with the path, where the file cannot be read.
-    """
-    graph, sizes = read(path), Sizes({})
-    tensors = []
-    try:
-        for name, key in (*graph.parameters.items(), *graph.buffers.items()):
-            meta = graph.tensors[name]
-            shape = tuple(sizes.of(size) for size in meta["sizes"])
-            if any(side is None for side in shape):
-                raise CheckpointError(f"{printable(path, 200)}: {printable(key)} has no known shape", REMEDY)
-            tensors.append(StoredTensor(key, shape, DTYPES[meta["dtype"]]))  # type: ignore[arg-type]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{printable(path, 200)}: {_lacking(error).problem}", REMEDY) from None
-    found = examine(Checkpoint(path, "torch.export", tuple(tensors)))
-    code = f"import torch\n\nstate = torch.export.load({path!r}).state_dict  # of a file that you trust"
-    return replace(found, load=code)
 
 
 def fixes_inputs(path: str) -> bool:
