@@ -477,7 +477,7 @@ def test_a_header_that_promises_what_cannot_be_is_refused(
 @pytest.mark.parametrize("length", [2**64 - 1, 2**63, 10**9, 100])
 def test_a_header_longer_than_the_file_is_refused(tmp_path: Path, length: int) -> None:
     path = plain(tmp_path / "x.safetensors", struct.pack("<Q", length) + b"{}")
-    refused(path, f"claims {length} bytes, the file has 10")
+    refused(path, "claims more than the file's 10 bytes")
 
 
 def test_a_header_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:

@@ -154,6 +154,23 @@ def test_quantised_weights_and_those_of_inner_graphs_are_named_and_not_counted(t
     assert any("also holds else_branch.w, then_branch.w next to" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [("val_1", "onnx::Add_2"), ("b.scale", "b.shift")])
+def test_constants_without_a_name_are_said_not_to_be_counted(tmp_path: Path, scale: str, shift: str) -> None:
+    """torch's exporters write an untrained GroupNorm with such constants, and any expression of parameters."""
+    arrays = {"a.weight": numbers(3, 3, 1, 1), scale: numbers(3, 1, 1) + 2, shift: numbers(3, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "a.weight"], ["p"]),
+        helper.make_node("Mul", ["p", scale], ["q"]),
+        helper.make_node("Add", ["q", shift], ["y"]),
+    ]
+    (tmp_path / "x.onnx").write_bytes(model_of(nodes, arrays, [1, 3, 4, 4]).SerializeToString())
+    summary = vggscope.summary(str(tmp_path / "x.onnx"))
+    note = f"2 constants with 6 values ({scale}), which the file does not name, may be parameters"
+    is_named = scale == "b.scale"
+    assert summary.totals.params == 9 + 6 * is_named
+    assert any(warning.startswith(note) for warning in summary.warnings) is not is_named
+
+
 def convolution() -> onnx.ModelProto:
     arrays = {"a.weight": numbers(3, 3, 1, 1)}
     return model_of([helper.make_node("Conv", ["x", "a.weight"], ["y"])], arrays, [1, 3, 4, 4])

@@ -252,7 +252,7 @@ def put(text: bytes, offset: int, form: str, value: int) -> Callable[[bytearray]
 
 REFUSED: dict[str, Callable[[], bytes]] = {
     "its numbers are big-endian": lambda: struct.pack(">iii", 4, 1, 3) + b"V 1",
-    "a value of type 77": lambda: struct.pack("<iii", 77, 1, 3),
+    "a value of a type that Lua Torch does not write": lambda: struct.pack("<iii", 77, 1, 3),
     "a table of 2,000,000,000 values": lambda: struct.pack("<iii", 3, 1, 2 * 10**9),
     "a size of -1": lambda: struct.pack("<iii", 2, -1, 0),
     "ends at byte": lambda: struct.pack("<ii", 2, 2**31 - 1) + bytes(300),

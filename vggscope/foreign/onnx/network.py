@@ -50,7 +50,7 @@ from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
 from vggscope.trace.node_names import unique_name
-from vggscope.units import shape_text
+from vggscope.units import count_text, shape_text
 from vggscope.vgg.labels import labelled
 
 BATCH = "the batch"
@@ -961,6 +961,27 @@ class _Finish:
             if tensor.name not in owned and tensor.name in self.run.read and prod(tensor.shape) > 8 and tensor.dtype:
                 yield Buffer(tensor.name, tensor.shape, "" if tensor.dtype == dtype else tensor.dtype, tensor.stored)
 
+    def _constant_warnings(self) -> Iterator[str]:
+        """A note on the constants that may be parameters of the module, such as the ones and zeros of an untrained
+        GroupNorm, which exporters write as a product and a sum.
+        """
+        owned = self.run.owned | self.run.statistics
+        read = {name for node in self.model.nodes if node.op_type in ("Add", "Mul") for name in node.inputs}
+        unnamed = [
+            tensor
+            for name, tensor in self.model.initializers.items()
+            if name in read and name not in owned and _is_floating(tensor.dtype) and prod(tensor.shape) > 1
+        ]
+        if unnamed:
+            count = count_text(sum(prod(tensor.shape) for tensor in unnamed))
+            first = printable(unnamed[0].name, 60)
+            what = (
+                f"{len(unnamed)} constants with {count} values"
+                if len(unnamed) > 1
+                else f"a constant with {count} values"
+            )
+            yield f"{what} ({first}), which the file does not name, may be parameters of the module: not counted"
+
     def _warnings(self, names: Mapping[str, str]) -> Iterator[str]:
         yield from self.notes
         for op, keys in self.run.unknown.items():
@@ -968,6 +989,7 @@ class _Finish:
             more = f" and {len(keys) - _MANY} more" if len(keys) > _MANY else ""
             yield f"{listed}{more}: there is no rule for the op {printable(op)}, its cost is unknown"
         yield from self._once_warnings()
+        yield from self._constant_warnings()
         for made in self.run.made:
             unread = (
                 made.call.attributes.get("unread") if made.call.op_type in JOINED.values() and made.is_first else ""
