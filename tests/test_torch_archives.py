@@ -367,24 +367,38 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
         api.network(str(path))
 
 
-def test_an_attention_that_is_written_as_its_operations_is_said_to_be_unmatched(tmp_path: Path) -> None:
-    """The file has products and a softmax in its place: they are not called another network."""
+class Attends(nn.Module):
+    def __init__(self, heads: int = 4, weights: bool = False) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, heads, batch_first=True)
+        self.head = nn.Linear(16, 4)
+        self.weights = weights
 
-    class Attends(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
-            self.head = nn.Linear(16, 4)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(x, x, x, need_weights=self.weights)[0])
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.attention(x, x, x, need_weights=False)[0])
 
-    module = Attends().eval()
-    torch.export.save(torch.export.export(module, (torch.zeros(1, 5, 16),)), tmp_path / "x.pt2")
-    for pair in ((str(tmp_path / "x.pt2"), module), (module, str(tmp_path / "x.pt2"))):
-        notes = api.diff(pair[0], ref=pair[1], input_data=torch.zeros(1, 5, 16)).notes
-        assert any(note.startswith("attention is one layer of") and "not matched" in note for note in notes)
-        assert not any("another network" in note for note in notes)
+@pytest.mark.parametrize(
+    ("in_file", "module", "is_equal"),
+    [
+        (Attends(), Attends(), True),
+        (Attends(), Attends(heads=2), False),
+        # With weights returned torch multiplies and takes the softmax one by one.
+        (Attends(weights=True), Attends(weights=True), False),
+    ],
+    ids=["fused", "other heads", "in products"],
+)
+def test_an_attention_that_is_written_as_its_operations(
+    tmp_path: Path, in_file: nn.Module, module: nn.Module, is_equal: bool
+) -> None:
+    """It is proven equal where the file has torch's fused attention, else said to be unmatched."""
+    torch.export.save(torch.export.export(in_file.eval(), (torch.zeros(1, 5, 16),)), tmp_path / "x.pt2")
+    for pair in ((str(tmp_path / "x.pt2"), module.eval()), (module.eval(), str(tmp_path / "x.pt2"))):
+        found = api.diff(pair[0], ref=pair[1], input_data=torch.zeros(1, 5, 16))
+        assert found.verdict == ("equivalent" if is_equal else "different")
+        told = "these compute the same" if is_equal else "these are not matched, so it is not known"
+        assert any(note.startswith("attention is one layer of") and told in note for note in found.notes)
+        assert not any("another network" in note for note in found.notes)
 
 
 class Swaps(nn.Module):

@@ -63,15 +63,16 @@ def compare(
     differences = tuple(_explained(aligned, causes))
     rows = tuple(_rows(aligned, [cause.pairs for cause in causes], differences))
     differences, rows = _gravest_first(differences, rows)
+    verdict = _verdict(differences)
     return Diff(
         schema="vggscope/diff@1",
         model=ours.name,
         reference=reference.name,
-        verdict=_verdict(differences),
+        verdict=verdict,
         differences=differences,
         params=_params(ours, reference),
         numeric=None,
-        notes=(*notes, *_notes(aligned)),
+        notes=(*notes, *_notes(aligned, is_equal=verdict != "different")),
         rows=rows,
         failure=ours.failure,
     )
@@ -130,8 +131,8 @@ def not_compared(ours: Network, reference: Network, notes: tuple[str, ...] = ())
     )
 
 
-def _notes(aligned: AlignedNetworks) -> Iterator[str]:
-    """What the reader should know about the comparison as a whole."""
+def _notes(aligned: AlignedNetworks, *, is_equal: bool) -> Iterator[str]:
+    """What the reader should know about the comparison as a whole. `is_equal`: the two compute the same."""
     if aligned.ours.mixed_batch is not None:
         yield aligned.ours.mixed_batch
     if aligned.ours.failure is not None:
@@ -148,9 +149,10 @@ def _notes(aligned: AlignedNetworks) -> Iterator[str]:
     ):
         for whole, parts in _taken_apart(wholes, pieces):
             taken_apart.update(node.name for node in (whole, *parts))
+            unknown = "these are not matched, so it is not known whether they compute the same"
             yield (
                 f"{printable(whole.title)} is one layer of {one} and {len(parts)} operations of {many} with as many"
-                " parameters: these are not matched, so it is not known whether they compute the same"
+                f" parameters: {'these compute the same' if is_equal else unknown}"
             )
     weighted = [
         other

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from math import prod
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, WHOLE, AxisMaps, pointwise, without
 from vggscope.ops.base import Op, SavedTensors, Shape, TensorArgument, TorchCall, numel
 from vggscope.ops.elementwise import broadcast
-from vggscope.ops.normal_form import NormalForm, bias, linear, reshape
+from vggscope.ops.normal_form import NormalForm, PrimitiveStep, bias, cut, linear, permute, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -287,9 +287,47 @@ class MultiheadAttention(Op):
             weights: dict[str, Shape] = {"in_proj_weight": (3 * e, e)}
         else:
             weights = {"q_proj_weight": (e, e), "k_proj_weight": (e, k), "v_proj_weight": (e, v)}
-        biases: dict[str, Shape] = {"in_proj_bias": (3 * e,), "out_proj.bias": (e,)} if self.bias else {}
+        into: dict[str, Shape] = {"in_proj_bias": (3 * e,)} if self.bias else {}
+        out: dict[str, Shape] = {"out_proj.bias": (e,)} if self.bias else {}
         learned: dict[str, Shape] = {"bias_k": (1, 1, e), "bias_v": (1, 1, e)} if self.add_bias_kv else {}
-        return {**weights, "out_proj.weight": (e, e), **biases, **learned}
+        return {**weights, **into, **learned, "out_proj.weight": (e, e), **out}
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        is_plain = not (self.masks or any(self.roles) or self.add_bias_kv or self.add_zero_attn)
+        has_one_width = {self.kdim, self.vdim} <= {None, self.embed_dim}
+        if not (is_plain and has_one_width and self.bias) or len(inputs) > 1 or len(output) != 3:
+            return super().normal_form(inputs, output, numbers)
+        tokens, batch = (output[1], output[0]) if self.batch_first else output[:2]
+        proof = "it is the projection, the attention of each head and the projection of the output"
+        return NormalForm(tuple(self._steps(tokens, batch)), proof)
+
+    def _steps(self, tokens: int, batch: int) -> list[PrimitiveStep]:
+        """The steps that torch.nn.functional.multi_head_attention_forward takes where it returns no weights."""
+        e, heads, rows = self.embed_dim, self.num_heads, tokens * batch
+        width = e // heads
+        steps = [permute((1, 0, 2), (tokens, batch, e))] if self.batch_first else []
+        steps += [reshape((rows, e), len(steps))]
+        steps += [linear(rows, 3 * e, len(steps)), bias(1, (rows, 3 * e), len(steps) + 1)]
+        # As torch's function turns the three projections: a term equals only one that is made in the same way.
+        steps.append(reshape((1, tokens, batch, 3, e), len(steps)))
+        steps.append(permute((3, 1, 2, 0, 4), (3, tokens, batch, 1, e), len(steps)))
+        steps.append(reshape((3, tokens, batch, e), len(steps)))
+        projected, places = len(steps), []
+        for piece in range(3):
+            steps.append(cut(0, piece, piece + 1, 1, (1, tokens, batch, e), projected))
+            steps.append(reshape((tokens, batch * heads, width), len(steps)))
+            steps.append(permute((1, 0, 2), (batch * heads, tokens, width), len(steps)))
+            steps.append(reshape((batch, heads, tokens, width), len(steps)))
+            places.append(len(steps))
+        attention = ScaledDotProductAttention().step((batch, heads, tokens, width))
+        steps.append(replace(attention, inputs=tuple(places), weights=()))
+        steps.append(permute((2, 0, 1, 3), (tokens, batch, heads, width), len(steps)))
+        steps.append(reshape((rows, e), len(steps)))
+        steps += [linear(rows, e, len(steps), 2), bias(1, (rows, e), len(steps) + 1, 3)]
+        steps.append(reshape((tokens, batch, e), len(steps)))
+        return [*steps, permute((1, 0, 2), (batch, tokens, e), len(steps))] if self.batch_first else steps
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return sum(self._projections(inputs)) + 2 * self.weighing_macs(inputs)
