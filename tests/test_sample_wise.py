@@ -279,3 +279,63 @@ def test_the_functions_that_are_watched_are_restored() -> None:
     before = [vars(owner)[name] for owner, name in names]
     vggscope.summary(nn.Conv2d(3, 3, 1), (3, 8, 8))
     assert [vars(owner)[name] for owner, name in names] == before
+
+
+SLICED: dict[str, Callable[[nn.Module, Tensor], object]] = {
+    "a slice": lambda self, x: self.conv(x[:, :3]),
+    "pieces": lambda self, x: torch.cat([part.relu() for part in x.split(2, 1)], 1),
+    "a sum of pieces": lambda self, x: torch.add(*x.chunk(2, 1)),
+    "a slice of a slice": lambda self, x: nn.functional.max_pool2d(x[:, 1:][:, ::1], 2),
+}
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_slices_of_channels_take_one_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Calls(lambda self, x: SLICED[name](self, self.first(x)), first=nn.Conv2d(3, 4, 1), conv=nn.Conv2d(3, 4, 1))
+    once, twice = once_and_twice(lambda: network_of(module, name, (3, 8, 8)), monkeypatch)
+    assert once is not None
+    assert [vars(node) for node in once.nodes] == [vars(node) for node in twice.nodes]
+
+
+COPIED: dict[str, Callable[[nn.Module, Tensor], object]] = {
+    "contiguous": lambda self, x: x[:, :2].contiguous().relu(),
+    "a view": lambda self, x: x[:, :2].reshape(-1, 8, 8),
+    "rows": lambda self, x: self.linear(x[:, :2, 0]),
+    "a sum over the batch's neighbours": lambda self, x: x[:, :1] + x,
+    "in place": lambda self, x: x[:, :2].relu_() + 1,
+    "a part of each map": lambda self, x: x[:, :, 2:].relu(),
+}
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_slices_that_more_samples_copy_take_two_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Calls(lambda self, x: COPIED[name](self, self.first(x)), first=nn.Conv2d(3, 4, 1), linear=nn.Linear(8, 8))
+    once, _ = once_and_twice(lambda: network_of(module, name, (3, 8, 8)), monkeypatch)
+    assert once is None
+
+
+def test_the_size_of_a_weight_does_not_depend_on_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Calls(lambda self, x: self.conv(x) * self.conv.weight.shape[0], conv=nn.Conv2d(3, 4, 1))
+    once, twice = once_and_twice(lambda: network_of(module, "weight", (3, 8, 8)), monkeypatch)
+    assert once == twice
+
+
+@pytest.mark.parametrize("operation", ["conv", "batch_norm", "max_pool", "avg_pool", "relu", "silu", "cat", "add"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_torch_gives_results_of_slices_in_the_usual_order(operation: str, samples: int) -> None:
+    slices = torch.zeros(samples, 8, 6, 5, device="meta")[:, 2:6]
+    weight, channels = torch.zeros(3, 4, 3, 3, device="meta"), torch.zeros(4, device="meta")
+    functional = nn.functional
+    results: dict[str, Callable[[], Tensor]] = {
+        "conv": lambda: functional.conv2d(slices, weight),
+        "batch_norm": lambda: functional.batch_norm(slices, channels, channels),
+        "max_pool": lambda: functional.max_pool2d(slices, 2),
+        "avg_pool": lambda: functional.avg_pool2d(slices, 2),
+        "relu": slices.relu,
+        "silu": lambda: functional.silu(slices),
+        "cat": lambda: torch.cat([slices, slices], 1),
+        "add": lambda: slices + torch.zeros_like(slices, memory_format=torch.contiguous_format),
+    }
+    result = results[operation]()
+    assert result.is_contiguous()
+    assert result.stride()[0] == result[0].numel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -150,7 +151,7 @@ class Calls:
         op = _with_layout(own, inputs, result)
         if op is None or not _fits(op, shapes, tuple(result.shape)):
             return False
-        recorder.repeat_node(changed(node, op=op), result, needs_gradient=node.name in earlier.needs_gradient)
+        recorder.repeat_node(changed(node, op=op), result, earlier)
         self.end += 1
         self.place += 1
         return True
@@ -202,14 +203,17 @@ def without_tensors(value: Any) -> Hashable:
         return _TENSOR
     if kind is tuple or kind is list:
         return kind, *[without_tensors(item) for item in value]
-    if kind is bool or kind is float:
-        return kind, value
     if kind is slice:
-        return kind, without_tensors(value.start), without_tensors(value.stop), without_tensors(value.step)
+        return kind, *map(without_tensors, (value.start, value.stop, value.step))
+    return (kind, value) if kind in _plain() else object()
+
+
+@cache
+def _plain() -> frozenset[type]:
+    """Return types whose equal values do the same in torch. `True`, `1` and `1.0` differ in their types."""
     import torch
 
-    is_plain = value is Ellipsis or kind in (torch.Size, torch.dtype, torch.device, torch.memory_format)
-    return (kind, value) if is_plain else object()
+    return frozenset({bool, float, type(Ellipsis), torch.Size, torch.dtype, torch.device, torch.memory_format})
 
 
 _TENSOR = object()

@@ -145,7 +145,7 @@ def copied_gradients(
     """Return the nodes whose backward first copies the gradient of their output, on one sample and on several.
 
     None if a layout is not known. `one` and `two` are the recorders of runs on one sample and on two; without the
-    second one, all tensors are contiguous and grow along their first axis.
+    second one, all tensors grow along their first axis, and are contiguous or have contiguous samples.
     """
     if two is None and not any(node.op.needs_layout or len(one.shapes[node.name]) == LINES for node in nodes):
         return frozenset(), frozenset()
@@ -161,7 +161,7 @@ def _layouts(recorder: Recorder) -> dict[str, StridedLayout]:
 
 
 def _doubled(layout: StridedLayout) -> StridedLayout:
-    """Return the layout of a contiguous tensor with a second sample."""
+    """Return the layout of a tensor with a second sample, if each sample is contiguous."""
     return StridedLayout((2 * layout.shape[0], *layout.shape[1:]), layout.strides) if layout.shape else layout
 
 

@@ -45,6 +45,17 @@ def is_whole(tensor: Tensor) -> bool:
     return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
+def has_whole_samples(tensor: Tensor) -> bool:
+    """Return whether each sample of a tensor is whole in memory, as in a slice of the channels of a batch."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.dim() < 2:
+        return False
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    inner = tuple(math.prod(shape[axis + 1 :]) for axis in range(1, len(shape)))
+    return strides[1:] == inner and strides[0] >= math.prod(shape[1:]) > 0
+
+
 def with_layout_of(op: Op, other: Op) -> Op | None:
     """Return the op with the memory layout of another of its class; None if nothing changes."""
     if type(op) is not type(other):

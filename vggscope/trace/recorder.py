@@ -21,7 +21,7 @@ from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import changed, record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
-from vggscope.trace.layout import is_whole, shares_memory, with_layout
+from vggscope.trace.layout import has_whole_samples, is_whole, shares_memory, with_layout
 from vggscope.trace.node_names import unique_name
 from vggscope.trace.saved import Saved, by_rule, kind
 from vggscope.trace.source_line import Stack, current_positions
@@ -92,7 +92,8 @@ class Recorder:
     told what they save for backward.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `sparse_gradients` are the names of parameters whose gradient a call makes sparse.
-    `is_regular` is whether every tensor is all of its storage, in the order of its axes.
+    `is_regular` is whether every tensor is all of its storage, in the order of its axes. `slices` are the nodes whose
+    tensor is not, but each of its samples is.
     `compares` is false in a run whose figures are not compared with torch's, `describes` in one of which only ops,
     shapes and costs are read: its nodes have no constants and no positions in the code.
     `positions` gives the calls of the user's own code that are running.
@@ -122,6 +123,7 @@ class Recorder:
     has_own_backward: bool = False
     sparse_gradients: set[str] = field(default_factory=set)
     is_regular: bool = True
+    slices: set[str] = field(default_factory=set)
     dtype: str = "float32"
     lines: dict[str, Stack] = field(default_factory=dict)
     returned_parameters: set[str] = field(default_factory=set)
@@ -285,7 +287,19 @@ class Recorder:
             op = CallResult(call.ops[0].name, position, shape_of(result))
             self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None, ()))
 
-    def repeat_node(self, node: Node, result: Tensor, *, needs_gradient: bool) -> None:
+    def _note_layout(self, name: str, result: Tensor) -> None:
+        """Note the node of a tensor that is not all of its storage."""
+        if has_whole_samples(result):
+            self.slices.add(name)
+        else:
+            self.is_regular = False
+
+    def reads_layout(self, tensor: Tensor) -> None:
+        """Note a call whose result depends on whether a tensor is whole, as that of `contiguous` does."""
+        if self.origin(tensor) in self.slices:
+            self.is_regular = False
+
+    def repeat_node(self, node: Node, result: Tensor, earlier: Recorder) -> None:
         """Record a call as the node of an equal call in an earlier run."""
         name = node.name
         self.nodes[name] = node
@@ -293,8 +307,10 @@ class Recorder:
         self._note_strides(name, result)
         self.origins[result] = name
         self.writes.include(result)
-        if needs_gradient:
+        if name in earlier.needs_gradient:
             self.needs_gradient.add(name)
+        if name in earlier.pieces:
+            self.pieces.add(name)
 
     def finished(self) -> tuple[Node, ...]:
         """Return the nodes without the pieces and views that no node reads and forward does not return."""
@@ -353,7 +369,8 @@ class Recorder:
             self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
         self._note_strides(name, result)
-        self.is_regular = self.is_regular and is_whole(result)
+        if not is_whole(result):
+            self._note_layout(name, result)
         self.origins[result] = name
         self.writes.include(result)
         self._update_named(name, result)

@@ -228,7 +228,7 @@ def _trains_otherwise(forward: Forward, inputs: CallInputs, watch: Watch) -> boo
         return True
     if not watch.training_reads.passes_on:
         return False
-    training, error = replace(forward, training=True, compares=False)(inputs)
+    training, error = replace(following(forward, watch), training=True)(inputs)
     ours, other = (tuple(map(_as_trained, w.recorder.finished())) for w in (watch, training))
     return error is not None or ours != other
 

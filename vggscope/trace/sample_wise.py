@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ShapeError
 from vggscope.graph import Node
+from vggscope.ops.activation import ReLU, SiLU
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithComputedWeights
+from vggscope.ops.convolution import Convolution
+from vggscope.ops.elementwise import Elementwise
+from vggscope.ops.merge import Concatenation
+from vggscope.ops.normalization import BatchNorm2d
+from vggscope.ops.pooling import AvgPool2d, MaxPool2d
 from vggscope.ops.recorded import CallResult, Recorded
+from vggscope.ops.view import Chunk, Slice, Split
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.recorder import Recorder
 
@@ -32,14 +39,38 @@ def is_sample_wise(watch: Watch, inputs: CallInputs) -> bool:
     """Return whether the first axis of every tensor, and every cost, are sure to grow in proportion to the samples.
 
     They are if forward has read nothing that depends on the batch, all tensors lie in memory in the order of their
-    axes, and the rules of the ops say so. A slice or a permuted tensor may have another layout for more samples.
+    axes, and the rules of the ops say so. A permuted tensor may have another layout for more samples. The samples of a
+    slice of channels lie as far apart as those of the whole tensor, which matters only to some ops that read it.
     """
     recorder = watch.recorder
     if watch.reads_sizes or not recorder.is_regular or not all(output.source for output in recorder.outputs):
         return False
     if any(inputs.batch_axis_of(tensor) != 0 or len(tensor) != 1 for tensor in inputs.tensors()):
         return False
-    return all(_is_proportional(node, recorder, batch) for node in recorder.nodes.values() for batch in BATCHES)
+    nodes = recorder.nodes.values()
+    if recorder.slices and not all(_takes_slices(node, recorder) for node in nodes):
+        return False
+    return all(_is_proportional(node, recorder, batch) for node in nodes for batch in BATCHES)
+
+
+def _takes_slices(node: Node, recorder: Recorder) -> bool:
+    """Return whether torch runs a node in the same way on slices as on whole tensors, and its result is as they are."""
+    if recorder.slices.isdisjoint(node.inputs):
+        return True
+    op = node.op
+    if op.overwrites or len(recorder.shapes[node.inputs[0]]) != len("NCHW"):
+        return False
+    if isinstance(op, Elementwise):
+        shapes = {recorder.shapes[name] for name in node.inputs}
+        return op.function in _ARITHMETIC and shapes == {recorder.shapes[node.name]}
+    return isinstance(op, _ON_SLICES)
+
+
+_ON_SLICES = (Convolution, BatchNorm2d, MaxPool2d, AvgPool2d, ReLU, SiLU, Concatenation, Slice, Chunk, Split)
+"""Ops on maps whose result for each sample is in the usual order, or again a slice."""
+
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
+"""Functions whose result is in the usual order if all tensors have one shape, of which each sample is whole."""
 
 
 def _is_proportional(node: Node, recorder: Recorder, batch: int) -> bool:

@@ -254,11 +254,10 @@ class Watch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Install the hooks and the mode within the block."""
-        from torch import Tensor
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
         from torch.overrides import TorchFunctionMode
 
-        watch = self
+        watch, kinds = self, plain_kinds()
         self.dispatch_modes, self.modes = dispatch_modes(), modes_within()
         self.foreign_modes = self.dispatch_modes > 0 or has_foreign_modes()
 
@@ -267,7 +266,7 @@ class Watch:
                 self, func: Function, types: tuple[type, ...], args: tuple[object, ...] = (), kwargs: object = None
             ) -> object:
                 for kind in types:
-                    if kind is not Tensor:
+                    if kind not in kinds:
                         watch.reads_sizes = True  # a subclass has code of its own
                 return watch.call(func, args, kwargs if isinstance(kwargs, dict) else {})
 
@@ -953,6 +952,7 @@ class Watch:
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)
         elif op_call.ops[0].allocates and name not in MATRIX_PRODUCTS:
+            self.recorder.reads_layout(inputs[0])
             return result  # the input itself, as contiguous() returns it
         self._add_function(name, op_call, results)
         if results[0] is out or (results[0] is inputs[0] and not isinstance(op_call.ops[0], View)):
@@ -970,10 +970,14 @@ class Watch:
         return Call((op,), inputs)
 
     def _note_reading(self, name: str, inputs: tuple[Tensor, ...], result: object) -> None:
-        """Record whether a call may tell forward how many samples there are: any result that is no tensor."""
+        """Record whether a call may tell forward how many samples there are: any result that is no tensor.
+
+        What depends on no input is the same for any number of samples.
+        """
         if self.reads_sizes or not self.stack or name in _MAY_READ or name == "setitem":
             return
-        self.reads_sizes = is_transforming() or (bool(inputs) and not plain_tensors_in(result))
+        is_read = not plain_tensors_in(result) and not self.recorder.is_constant(inputs)
+        self.reads_sizes = is_transforming() or is_read
 
     def _add_function(self, name: str, call: Call, results: Sequence[Tensor]) -> None:
         if isinstance(call.ops[0], AlwaysDropout):
