@@ -79,7 +79,8 @@ def read_net(file: BoundedFile) -> MatNet:
     held = variables if net is None or net.fields is None else net.fields
     layers = held.get("layers")
     if layers is None:
-        raise CheckpointError("it is a MATLAB file without a network of MatConvNet", "its variable is called layers")
+        remedy = "a network is the variable layers; of arrays: numpy.savez('weights.npz', **scipy.io.loadmat(FILE))"
+        raise CheckpointError("it is a MATLAB file without a network of MatConvNet", remedy)
     if layers.kind == "struct":
         raise CheckpointError(
             "its network is a DagNN of MatConvNet, SimpleNN alone is read", "convert it to PyTorch first"
