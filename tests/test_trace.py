@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
 from vggscope.trace.flops import OperatorMacs, with_macs
 from vggscope.trace.inputs import CallInputs
+from vggscope.trace.layout import is_copied, shares_memory
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.network import OLDEST_TORCH, network_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
@@ -794,6 +796,19 @@ def test_a_linear_function_may_take_its_bias_first() -> None:
     count = trace(module, (8,), "linear").torch_count
     assert count is not None
     assert count.macs == 5 * 8
+
+
+@pytest.mark.parametrize("last_axes", [1, 2])
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 3, 4, 5), (2, 1, 4, 5), (2, 3, 1, 5), (1, 1, 4, 5), (2, 3, 4, 1)])
+def test_a_factor_is_copied_where_torch_folds_it_into_new_memory(
+    shape: tuple[int, ...], order: tuple[int, ...], last_axes: int
+) -> None:
+    whole = torch.empty(shape, device="meta").permute(order)
+    for factor in (whole, whole[..., ::2], whole[:, :1], whole[1:], whole.expand_as(whole)):
+        if factor.numel():
+            folded = factor.reshape(-1, *factor.shape[-last_axes:])
+            assert is_copied(factor, last_axes) != shares_memory(factor, folded)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from vggscope.ops.base import Op
@@ -117,10 +118,17 @@ def laid_out(order: tuple[int, ...], function: Callable[..., Any], /, *args: obj
 
 
 def is_copied(factor: Tensor, last_axes: int) -> bool:
-    """Return whether torch copies a factor to fold all but its `last_axes` last axes into one."""
-    if factor.dim() < 3:
+    """Return whether torch copies a factor to fold all but its `last_axes` last axes into one.
+
+    It does not if each of these axes, without those of one element, lies as far apart as the next one is long in memory
+    (torch.Tensor.view).
+    """
+    if factor.dim() < 3 or factor.is_contiguous():
         return False
-    return not shares_memory(factor, factor.reshape(-1, *factor.shape[-last_axes:]))
+    axes = [(size, stride) for size, stride in zip(factor.shape, factor.stride()) if size != 1]
+    kept = sum(size != 1 for size in factor.shape[-last_axes:])
+    folded = axes[: len(axes) - kept]
+    return any(stride != size * inner for (_, stride), (size, inner) in pairwise(folded))
 
 
 def copied_by_einsum(equation: str, factors: tuple[Tensor, ...]) -> tuple[bool, ...]:
