@@ -124,6 +124,36 @@ def weighted(x: Tensor) -> Tensor:
     return x @ (x.transpose(1, 2) @ x / 3)
 
 
+class Attends(nn.Module):
+    """Attention as in timm, which reads its mode for a dropout of 0; or without the fused kernel."""
+
+    def __init__(self, width: int, is_fused: bool) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.attn_drop = nn.Linear(8, 6 * width), nn.Linear(2 * width, 8), nn.Dropout(0.0)
+        self.is_fused = is_fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, 2, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.is_fused:
+            p = self.attn_drop.p if self.training else 0.0
+            x = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=p)
+        else:
+            x = self.attn_drop(((q * 0.5) @ k.transpose(-2, -1)).softmax(-1)) @ v
+        return self.proj(x.transpose(1, 2).reshape(b, n, -1))
+
+
+class Token(nn.Module):
+    """A token before the rows, and learned positions of all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.positions = nn.Parameter(torch.zeros(1, 1, 8)), nn.Parameter(torch.zeros(1, 17, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.positions
+
+
 class Drawn(nn.Module):
     """Random layers on maps, then on rows of features, and a linear head."""
 
@@ -133,13 +163,14 @@ class Drawn(nn.Module):
         self.stem = nn.Conv2d(3, 8, 2, 2)
         self.maps = nn.Sequential(*(self.on_maps(random) for _ in range(random.randint(2, 4))))
         self.rows = nn.Sequential(*(self.on_rows(random) for _ in range(random.randint(2, 4))))
+        self.token = Token() if random.random() < 0.3 else nn.Identity()
         self.first_axis, self.norm = random.choice([True, False]), nn.LayerNorm(8)
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maps(self.stem(x))
         x = x.flatten(2).transpose(1, 2) if self.first_axis else x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 8)
-        x = self.norm(self.rows(x))
+        x = self.norm(self.token(self.rows(x)))
         return self.head(x.mean(1) if self.first_axis else x[:, 0])
 
     def on_maps(self, random: Random) -> nn.Module:
@@ -158,7 +189,7 @@ class Drawn(nn.Module):
         return made[drawn - 3]()
 
     def on_rows(self, random: Random) -> nn.Module:
-        drawn = random.randrange(8)
+        drawn = random.randrange(11)
         if drawn < 2:
             return Residual(nn.LayerNorm(8), self.on_rows(random), *((Scaled(8, False, False),) if drawn else ()))
         turned = Function(lambda x: x.transpose(1, 2))
@@ -169,6 +200,9 @@ class Drawn(nn.Module):
             lambda: nn.Sequential(nn.LayerNorm(8), Function(weighted), nn.Linear(8, 8)),
             lambda: nn.Sequential(turned, nn.Linear(16, 16), turned, nn.Linear(8, 8)),
             lambda: nn.Sequential(Function(lambda x: x.chunk(2, -1)[1]), nn.Linear(4, 8)),
+            lambda: Attends(8, is_fused=True),
+            lambda: Attends(6, is_fused=True),
+            lambda: Attends(8, is_fused=False),
         ]
         return made[drawn - 2]()
 

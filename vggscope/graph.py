@@ -142,7 +142,8 @@ class Node:
     - `batched_op` is the op for batches above 1, if torch picks another memory layout for them. Only the memory
       analysis reads it.
     - `copies_gradient` is whether the backward first copies the gradient of the output into another memory layout, and
-      `copies_batched_gradient` whether it does for batches above 1. Only the memory analysis reads them.
+      `copies_batched_gradient` whether it does for batches above 1. `keeps_gradient` is whether, for one sample, the
+      gradient of a parameter is a part of that of the output. Only the memory analysis reads them.
     - `detached` nodes run under torch.no_grad.
     - `custom_backward` is true in a torch.autograd.Function, whose backward is the user's code.
     - `reads_computed_weight` is true if the node reads a tensor that forward computes from weights alone.
@@ -167,6 +168,7 @@ class Node:
     batched_op: Op | None = field(default=None, compare=False, repr=False)
     copies_gradient: bool = field(default=False, compare=False, repr=False)
     copies_batched_gradient: bool = field(default=False, compare=False, repr=False)
+    keeps_gradient: bool = field(default=False, compare=False, repr=False)
     detached: bool = field(default=False, repr=False)
     custom_backward: bool = field(default=False, compare=False, repr=False)
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
@@ -197,11 +199,18 @@ class Node:
         return f"{self.name} ({self.label})" if self.label not in ("", self.name) else self.name
 
 
+def _differs_batched(node: Node) -> bool:
+    """Whether a node is another for batches above 1."""
+    is_same_gradient = node.copies_gradient == node.copies_batched_gradient and not node.keeps_gradient
+    return node.batched_op is not None or not is_same_gradient
+
+
 def _batched(node: Node) -> Node:
     """Return a node as it is for batches above 1."""
-    if node.batched_op is None and node.copies_gradient == node.copies_batched_gradient:
+    if not _differs_batched(node):
         return node
-    return replace(node, op=node.batched_op or node.op, copies_gradient=node.copies_batched_gradient)
+    op, copies = node.batched_op or node.op, node.copies_batched_gradient
+    return replace(node, op=op, copies_gradient=copies, keeps_gradient=False)
 
 
 def module_node(path: str, op: Op, source: str, label: str = "") -> Node:
@@ -743,7 +752,7 @@ class Network:
         return self._for_batch(batch)
 
     def _for_batch(self, batch: int) -> Network:
-        if batch == 1 or not any(n.batched_op or n.copies_gradient != n.copies_batched_gradient for n in self.nodes):
+        if batch == 1 or not any(map(_differs_batched, self.nodes)):
             return self
         return replace(self, nodes=tuple(map(_batched, self.nodes)))
 

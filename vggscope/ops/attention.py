@@ -57,7 +57,7 @@ class MatrixProduct(Op):
 
     @property
     def saves_factors(self) -> bool:
-        return True
+        return not any(self.copied)
 
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         # torch.matmul multiplies views of its inputs.
@@ -212,6 +212,15 @@ class ScaledDotProductAttention(Op):
     def is_random(self) -> bool:  # type: ignore[override]
         return self.dropout_p > 0
 
+    @property
+    def predicts_memory(self) -> bool:
+        # Under dropout, and where the layouts are others, torch may take a kernel that stores the weights.
+        return not self.dropout_p
+
+    @property
+    def needs_layout(self) -> bool:
+        return True
+
     def output_shape(self, *inputs: Shape) -> Shape:
         query, key, value = inputs[:3]
         if query[-1] != key[-1] or key[-2] != value[-2]:
@@ -235,7 +244,7 @@ class ScaledDotProductAttention(Op):
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # Fused kernels do not store the weights. They save the logarithms of their sums, in single precision.
-        return SavedTensors(inputs=tuple(range(len(inputs))), output=True, extra=((output[:-1], 4),))
+        return SavedTensors(inputs=tuple(range(len(inputs))), output=True, sums=(output[:-1],))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axes = len(output)

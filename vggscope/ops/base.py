@@ -96,6 +96,8 @@ class SavedTensors:
     `statistics`: tensors saved in training only, whose size does not grow with the batch.
     `copies`: copies of an input that the call overwrites, made only if there is a backward pass.
     `passing`: temporary tensors that are freed within the call.
+    `sums`: the logarithms of the sums of attention's weights, in single precision at least. On a GPU their layout
+    depends on the kernel.
     """
 
     inputs: tuple[int, ...] = ()
@@ -105,6 +107,7 @@ class SavedTensors:
     statistics: tuple[Shape, ...] = ()
     copies: tuple[Shape, ...] = ()
     passing: tuple[Shape, ...] = ()
+    sums: tuple[Shape, ...] = ()
 
 
 NOTHING = SavedTensors()

@@ -236,8 +236,8 @@ class Slice(View):
 
     @property
     def predicts_memory(self) -> bool:
-        """Whether it cuts one axis, not that of the samples: torch makes a view, and a gradient, for each cut."""
-        if self.index[0] not in (_FULL, "..."):
+        """Whether it cuts one axis, of the samples only to one: torch makes a view, and a gradient, for each cut."""
+        if self.index[0] not in (_FULL, "...") and type(self.index[0]) is not int:
             return False
         cuts = [item for item in self.index if item not in (_FULL, None, "...")]
         return len(cuts) == 1 and all(not isinstance(cut, tuple) or (cut[0] or 0) >= 0 for cut in cuts)
@@ -398,7 +398,6 @@ class TensorSplit(Split):
 class Select(_Piece):
     """Position `position` of the axis `dim`, without that axis: one result of `unbind`."""
 
-    predicts_memory = False  # the gradient of a piece that is not read is one zero, expanded
     function = "unbind"
 
     def torch_call(self, count: int) -> TorchCall:

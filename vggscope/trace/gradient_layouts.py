@@ -183,7 +183,7 @@ def _copied_gradients(
             if gradient is None or not node.passes_gradient:
                 continue
             op, operands, places = _operands(node, layouts)
-            if op.sums_gradients and _has_whole_parameter(node.op, layouts[node.name].shape):
+            if _has_whole_parameter(node.op, layouts[node.name].shape):
                 return None
             found = _input_gradients(op, gradient, operands, layouts[node.name])
             if op.overwrites and node.name in bases:
@@ -236,8 +236,8 @@ def _operands(
 
 
 def _has_whole_parameter(op: Op, output: Shape) -> bool:
-    """Whether a parameter among the inputs is as large as the output, so that no gradient of it is summed."""
-    constants = op.constants if isinstance(op, WithConstants) else ()
+    """Whether a factor is a parameter as large as the output, so that no gradient of it is summed."""
+    constants = op.constants if isinstance(op, WithConstants) and op.sums_gradients else ()
     return any(shape is not None and prod(shape) == prod(output) for shape in constants)
 
 
@@ -330,6 +330,21 @@ def _rectified(
     return InputGradients((elementwise(output.shape, (output.strides, gradient.strides)),))
 
 
+def _normalized_rows(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """That of a dense gradient whose rows are in order keeps its layout, wherever its features lie."""
+    if output.shape[-1] <= 1 or gradient.strides[-1] == 1:
+        return _row_major(op, gradient, inputs, output)
+    wide = [axis for axis, size in enumerate(output.shape) if size > 1]
+    order = sorted(wide, key=lambda axis: -gradient.strides[axis])
+    rows = [axis for axis in order if axis != len(output.shape) - 1]
+    single = [axis for axis, size in enumerate(output.shape) if size <= 1]
+    if rows != sorted(rows) or not _is_dense(gradient, (*single, *order)) or len(op.normalized_shape) > 1:
+        raise UnknownLayout
+    return InputGradients((gradient,))
+
+
 def _normalized_groups(
     op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
@@ -365,9 +380,13 @@ def _averaged(
 
 def _linear(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
     """The product of more than two axes is one of the rows of all of them."""
-    rows = (prod(output.shape[:-1]), output.shape[-1])
-    is_copied = len(output.shape) > 2 and viewed(gradient, rows) is None
-    return InputGradients((contiguous(inputs[0].shape),), copies=is_copied)
+    given = inputs[0].shape
+    matrix = viewed(inputs[0], (prod(given[:-1]), given[-1]))
+    # The gradient of a matrix that lies by columns lies so too.
+    is_by_columns = matrix is not None and matrix.strides == (1, matrix.shape[0]) and matrix.shape[1] > 1
+    made = inputs[0] if is_by_columns else contiguous(given)
+    is_copied = len(output.shape) > 2 and viewed(gradient, (prod(output.shape[:-1]), output.shape[-1])) is None
+    return InputGradients((made,), copies=is_copied)
 
 
 def _product(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
@@ -448,7 +467,9 @@ def _attended(
     op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
     """Attention's kernels return (batch, token, head, feature) for queries that are laid out so."""
-    if any(not _is_by_token(layout) for layout in inputs[:3]) or len(inputs) > 3:
+    if len(inputs) > 3 or not all(map(_is_by_token, inputs)):
+        raise UnknownLayout
+    if len({layout.shape[:2] for layout in inputs}) > 1 or len({layout.shape[3] for layout in inputs}) > 1:
         raise UnknownLayout
     return InputGradients(tuple(in_order(layout.shape, (0, 2, 1, 3)) for layout in inputs))
 
@@ -458,7 +479,11 @@ def _is_by_token(layout: StridedLayout) -> bool:
         return False
     _, heads, tokens, features = layout.shape
     _, head, token, feature = layout.strides
-    return feature == 1 and features > 1 and (heads == 1 or tokens == 1 or head < token)
+    return feature == 1 and 1 < features <= WIDEST_HEAD and (heads == 1 or tokens == 1 or head < token)
+
+
+WIDEST_HEAD = 256
+"""The most features of a head for which a GPU has fused kernels in every dtype."""
 
 
 Rule = Callable[[Any, StridedLayout, Sequence[StridedLayout], StridedLayout], InputGradients]
@@ -470,7 +495,8 @@ _RULES: Mapping[type[Op], Rule] = MappingProxyType(
         **dict.fromkeys((Slice, Select), _cut),
         **dict.fromkeys((Chunk, Split), _cut_up),
         View: _usual,
-        **dict.fromkeys((LayerNorm, Softmax), _row_major),
+        LayerNorm: _normalized_rows,
+        Softmax: _row_major,
         GroupNorm: _normalized_groups,
         **dict.fromkeys((GELU, SiLU, Sigmoid, BatchNorm2d, Dropout, StochasticDepth), _following),
         ReLU: _rectified,

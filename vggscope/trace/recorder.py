@@ -15,7 +15,7 @@ from weakref import ReferenceType, ref
 
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, CodePosition, ConstantValue, Input, Node, Output, Parameter
-from vggscope.ops.base import Op, Shape
+from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import changed, record
@@ -360,6 +360,7 @@ class Recorder:
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
+            keeps_gradient=_keeps_gradient(op, parameters),
             constants=self._constants_of(op, call, parameters) if constants or weights or call.reads else (),
             called_at=self.positions() if self.describes else (),
         )
@@ -487,6 +488,8 @@ class Recorder:
         if asked in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):
             return
         self.asked.add(asked)
+        if op.saved_for_backward(tuple(map(shape_of, call.inputs)), shape_of(result)).sums:
+            return  # the meta device has no fused kernel of attention
         torchs = call.saved(op)
         if torchs is None:
             return
@@ -536,6 +539,14 @@ def _trained(op: Op) -> Op:
     if isinstance(op, WithConstants):
         return replace(op, op=_trained(op.op))
     return replace(op, trains=True) if isinstance(op, Unknown) else op
+
+
+def _keeps_gradient(op: Op, parameters: Sequence[Parameter]) -> bool:
+    """Return whether a parameter is joined with other tensors as it is, so that its gradient is a part of theirs."""
+    if not isinstance(op, WithConstants) or op.op.gradient != "part":
+        return False
+    sizes = [numel(shape) for shape in op.constants if shape is not None]
+    return sizes == [numel(parameter.shape) for parameter in parameters]
 
 
 def _is_differentiable(result: Tensor) -> bool:

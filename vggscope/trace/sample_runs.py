@@ -84,7 +84,10 @@ def _with_layouts(result: SampleRuns, pair: Recorder | None) -> SampleRuns:
     sample whose tensors all grow along their first axis.
     """
     copies = copied_gradients(result.nodes, result.watch.recorder, pair)
-    if copies is None:
+    # Of a view that is a copy for two samples, the run on one does not tell how long its source is needed.
+    if copies is None or any(
+        node.batched_op and node.batched_op.allocates != node.op.allocates for node in result.nodes
+    ):
         return result
     one, two = copies
     nodes = tuple(

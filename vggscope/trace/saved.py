@@ -50,6 +50,7 @@ def by_rule(
     if op.saves_factors:
         saved = replace(saved, inputs=tuple(i for i in saved.inputs if any(needs[:i]) or any(needs[i + 1 :])))
     extra = sum(numel(shape) * (width or element_bytes) for shape, width in saved.extra)
+    extra += sum(map(numel, saved.sums)) * max(element_bytes, 4)
     extra += sum(map(numel, (*saved.masks, *saved.copies))) * element_bytes
     extra += sum(map(numel, saved.statistics)) * max(element_bytes, statistics_width)
     return _merged(op, Saved(saved.inputs, saved.output, extra))

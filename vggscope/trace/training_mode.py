@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from dis import get_instructions
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,8 @@ class TrainingReads:
         def read(module: nn.Module) -> object:
             frame = sys._getframe(1)
             library = frame.f_globals.get("__name__", "").partition(".")[0]
-            if library not in NOT_THE_MODEL and not (library in _WITH_LAYERS and _is_known(module, frame)):
+            is_known = library in NOT_THE_MODEL or (library in _WITH_LAYERS and _is_known(module, frame))
+            if not is_known and not _makes_no_difference(module, frame):
                 reads._add(frame.f_code, frame.f_lasti)
             own = vars(module)
             return own["training"] if "training" in own else type(module).__getattr__(module, "training")
@@ -90,6 +91,50 @@ def _is_known(module: nn.Module, frame: FrameType) -> bool:
     if forward is not None and (frame.f_globals.get("__name__"), forward.__qualname__) in _AS_TORCH:
         return getattr(forward, "__code__", None) is code
     return getattr(forward, "__code__", None) is code and module_op(module) is not None
+
+
+def _makes_no_difference(module: nn.Module, frame: FrameType) -> bool:
+    """Return whether the value is the condition of an expression with equal values.
+
+    It is in `self.attn_drop.p if self.training else 0.0` for a dropout of 0.
+    """
+    choice = _choice(frame.f_code, frame.f_lasti)
+    if choice is None:
+        return False
+    attributes, other = choice
+    value: object = module
+    for attribute in attributes:
+        value = getattr(value, attribute, None)
+    return type(value) in (int, float) and value == other
+
+
+_LOADS = ("LOAD_FAST", "LOAD_FAST_BORROW")
+"""Instructions that load a local variable."""
+
+_SKIPPED = ("TO_BOOL", "CACHE", "NOT_TAKEN", "EXTENDED_ARG")
+"""Instructions that choose nothing."""
+
+
+@cache
+def _choice(code: CodeType, offset: int) -> tuple[tuple[str, ...], object] | None:
+    """Return the two values of a conditional expression whose condition is the instruction at an offset.
+
+    They are an attribute of the same variable as the condition, by the names of attributes, and a constant. None for
+    any other code. The variable is not looked up: f_locals would keep the tensors of the frame alive.
+    """
+    instructions = [i for i in get_instructions(code) if i.opname not in _SKIPPED]
+    place = next(place for place, i in enumerate(instructions) if i.offset == offset)
+    if place == 0 or len(instructions) < place + len(("read", "jump", "variable", "attribute", "jump", "constant")):
+        return None
+    source, (jump, variable, *rest) = instructions[place - 1], instructions[place + 1 :]
+    if not (jump.opname.startswith("POP_JUMP") and jump.opname.endswith("IF_FALSE")):
+        return None
+    if not (source.opname == variable.opname in _LOADS and source.argval == variable.argval):
+        return None
+    attributes = tuple(takewhile(lambda i: i.opname == "LOAD_ATTR", rest))
+    leave, constant = rest[len(attributes) :][:2]
+    is_choice = leave.opname == "JUMP_FORWARD" and constant.opname == "LOAD_CONST" and constant.offset == jump.argval
+    return (tuple(i.argval for i in attributes), constant.argval) if is_choice and attributes else None
 
 
 def _is_by_model(frame: FrameType | None) -> bool:

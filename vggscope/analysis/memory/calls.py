@@ -63,6 +63,7 @@ class OperatorCall(NamedTuple):
     `first_piece`: the output of the first of several calls that are one in torch, as the pieces of a `chunk` are. The
     gradients of all pieces together make the input's.
     `copies_gradient`: it first copies the gradient of the output, into another memory layout.
+    `keeps_gradient`: the gradient of a parameter is a part of that of the output.
     `base`: the value that the call overwrites by way of its first input, a view of it. The output is then the base
     after the call.
     """
@@ -90,7 +91,19 @@ class OperatorCall(NamedTuple):
     first_piece: str = ""
     parameters: tuple[Parameter, ...] = ()
     copies_gradient: bool = False
+    keeps_gradient: bool = False
     base: str = ""
+
+
+FLASH_STATE = 16, 8
+EFFICIENT_STATE = 8, 8
+"""Bytes of the seed and the offset that the flash kernel of attention saves, and the memory-efficient one."""
+
+FUSED_FEATURES = 8
+"""The fused kernels of a GPU take heads whose width is a multiple of this."""
+
+EFFICIENT_ROWS = 32
+"""The memory-efficient kernel of attention saves its sums for a multiple of so many rows."""
 
 
 @record
@@ -208,6 +221,7 @@ class _CallBuilder:
             relays_gradients=op.relays_gradients,
             first_piece=self.first_pieces.get(node.name, ""),
             copies_gradient=node.copies_gradient,
+            keeps_gradient=node.keeps_gradient,
             parameters=tuple(p for p in parameters if p not in biases),
         )
         if call.shares_memory and call.inputs:
@@ -268,9 +282,25 @@ class _CallBuilder:
             yield self._size(node, shape, own_width or width)
         for shape in saved.masks:
             yield self._size(node, shape, self.runtime.mask_width or width)
+        for shape in saved.sums:
+            yield from self._attention_sums(node, shape, width)
         if self.training:
             for shape in saved.statistics:
                 yield BatchLinear(numel(shape) * max(width, self.runtime.statistics_width), 0)
+
+    def _attention_sums(self, node: Node, shape: Shape, width: int) -> Iterator[BatchLinear]:
+        """The sizes of the sums that attention saves, and of the state of random numbers beside them."""
+        features = self.network.input_shapes(node)[0][-1]
+        if not self.runtime.fuses_attention or features % FUSED_FEATURES:
+            yield self._size(node, shape, max(width, SINGLE))
+        elif width == HALF:
+            yield self._size(node, shape, SINGLE)
+            yield from (BatchLinear(size, 0) for size in FLASH_STATE)
+        else:
+            yield from (BatchLinear(size, 0) for size in EFFICIENT_STATE)
+            rows = -(-shape[-1] // EFFICIENT_ROWS) * EFFICIENT_ROWS
+            if self.training:  # the memory-efficient kernel computes no sums for inference
+                yield self._size(node, (*shape[:-1], rows), SINGLE)
 
     def _own_width(self, node: Node) -> int:
         """The width of a node's output without autocast."""

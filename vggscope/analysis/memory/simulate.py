@@ -565,14 +565,17 @@ class StepSimulator:
             summed = self._trained(call) if call.sums_gradients else ()
             unreduced = [self.log.allocate("temporary", call.size) for _ in summed]
             input_gradients = [(name, self._reduced(size, gradient)) for name, size, gradient in computed]
-            used = self._allocate_parameter_gradients(call)
+            used = self._allocate_parameter_gradients(call, gradient)
             log.release(gradient.tensor, *unreduced, *zeros)
             log.release(*(tensor for tensor, _ in self.piece_gradients.pop(call.output, ())))
         log.release(*saved)
         if call.last_input_first:
             input_gradients.reverse()
-        for name, input_gradient in input_gradients:
-            used += self._accumulate(name, input_gradient)
+        added = [tensor for name, one in input_gradients for tensor in self._accumulate(name, one)]
+        if call.relays_gradients:
+            log.release(*added)  # before the gradients of the weights are copied
+        else:
+            used += added
         for p in self._trained(call) if gradient is not None and call.relays_gradients else ():
             # Copy the gradients that were computed in another memory layout than their weights have.
             if not self._has_gradient(p):
@@ -646,14 +649,18 @@ class StepSimulator:
             self.log.release(before.tensor)
         return [gradient.tensor]
 
-    def _allocate_parameter_gradients(self, call: OperatorCall) -> list[int]:
+    def _allocate_parameter_gradients(self, call: OperatorCall, gradient: Gradient) -> list[int]:
         """Allocate the gradients of a call's parameters; return those that are temporary.
 
         A gradient is temporary if it is added to an earlier one, or copied to another layout.
         """
         temporaries = []
         for p in self._trained(call):
-            if self._has_gradient(p) or (call.relays_gradients and len(p.shape) > 1):
+            if call.keeps_gradient and not self.units:
+                if not self._has_gradient(p):
+                    self.log.retain(gradient.tensor)
+                    self.parameter_gradients[p.name] = gradient.tensor
+            elif self._has_gradient(p) or (call.relays_gradients and len(p.shape) > 1):
                 temporaries.append(self.log.allocate("temporary", self._size(p)))
             else:
                 self._keep_gradient(p)

@@ -43,6 +43,8 @@ class Runtime:
     `adds_in_place`: a linear layer that adds its bias separately does so in place; a dispatch mode prevents that too.
     `counts_on_device`: the optimizer's step counters are on the device.
     `statistics_width`: the least bytes per value of saved batch statistics.
+    `fuses_attention`: attention runs in the kernels of a GPU: the flash kernel in half precision, else the
+    memory-efficient one.
     `float32_ops`: the ops that autocast runs in float32.
     `widened_ops`: the ops whose inputs autocast casts to the widest of them.
     """
@@ -53,6 +55,7 @@ class Runtime:
     adds_in_place: bool
     counts_on_device: bool
     statistics_width: int
+    fuses_attention: bool
     float32_ops: frozenset[str]
     widened_ops: frozenset[str] = frozenset()
 
@@ -66,7 +69,7 @@ _FLOAT32 = frozenset(
 )
 """The float32 list of torch's autocast_mode.h, as far as vggscope has a name for its ops."""
 
-CUDA = Runtime("cuda", 1, True, True, False, 4, _FLOAT32)
+CUDA = Runtime("cuda", 1, True, True, False, 4, True, _FLOAT32)
 """A GPU, by torch's CUDA sources."""
 
 _CPU_FLOAT32 = frozenset(
@@ -74,7 +77,7 @@ _CPU_FLOAT32 = frozenset(
 )
 """The float32 list of autocast on a CPU, as far as the rules of a whole step reach."""
 
-TRACKER = Runtime("tracker", None, False, False, True, 0, _CPU_FLOAT32, frozenset({"cat", "stack"}))
+TRACKER = Runtime("tracker", None, False, False, True, 0, False, _CPU_FLOAT32, frozenset({"cat", "stack"}))
 """torch.distributed._tools.mem_tracker on CPU tensors. The tests compare the simulator with it byte for byte."""
 
 RUNTIMES = _by_name(CUDA, TRACKER)
