@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,7 +30,7 @@ import vggscope
 from tests.counting import growth
 from tests.evaluate import outputs_of
 from tests.peak_memory import RESOLVING
-from tests.test_hdf5 import h5, keras_arrays
+from tests.test_hdf5 import h5, keras3_arrays, keras_arrays
 from tests.test_other_weights import model
 from vggscope.checkpoint.data import open_tensors
 from vggscope.checkpoint.load_weights import load_weights
@@ -205,6 +206,15 @@ norms = keras.Sequential([Input((4, 4, 3)), L.Conv2D(5, 3, use_bias=False), *nor
 norms.save(f"{folder}/norms.keras")
 counts = [sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights) for layer in norms.layers]
 np.savez(f"{folder}/norms.npz", counts=counts)
+convs = lambda: keras.Sequential([Input((4, 4, 3)), *(L.Conv2D(3, 1) for _ in range(4))])
+keras.utils.clear_session()
+once = convs()
+keras.utils.clear_session()
+L.Conv2D(3, 1)
+again = convs()
+again.set_weights(once.get_weights())
+once.save(f"{folder}/once.keras")
+again.save(f"{folder}/again.keras")
 """
 
 WRITER += COUNTED
@@ -317,6 +327,55 @@ def test_built_weights_compute_what_keras_computes(by_keras: Path, name: str, su
     with open_tensors(path) as file:
         (own,) = (t for t in file.checkpoint.tensors if t.shape == tuple(expected[found].shape))
         np.testing.assert_array_equal(file.whole(own), expected[found].numpy())
+
+
+def without_stated_names(archive: Path, path: Path) -> Path:
+    """A copy of an archive whose groups of weights do not state the names of their layers, as older ones."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:
+        source.extract("model.weights.h5", path.parent)
+        with h5py.File(path.parent / "model.weights.h5", "r+") as weights:
+            weights.visititems(lambda _, entry: entry.attrs.pop("name", None))
+        target.write(path.parent / "model.weights.h5", "model.weights.h5")
+        target.writestr("config.json", source.read("config.json"))
+    return path
+
+
+@needs_keras
+@pytest.mark.parametrize(("name", "is_stated"), [*product(NAMES, (True, False)), ("counted", True)])
+def test_both_formats_of_keras_hold_the_same_layers(
+    by_keras: Path, tmp_path: Path, name: str, *, is_stated: bool
+) -> None:
+    """A configuration alone does not name the cells of recurrent layers, which `counted` has."""
+    archive, old = by_keras / f"{name}.keras", by_keras / f"{name}.h5"
+    path = archive if is_stated else without_stated_names(archive, tmp_path / "x.keras")
+    found = vggscope.values(path, old)
+    assert {tensor.relation for tensor in found.tensors} == {"equal"}
+    assert found.paired_by == "keys"
+    new, known = vggscope.inspect(path), vggscope.inspect(old)
+    assert {layer.name: layer.shape for layer in new.layers} == {layer.name: layer.shape for layer in known.layers}
+    assert not any("numbered by class" in note for note in new.notes)
+
+
+@needs_keras
+def test_the_layers_of_two_archives_are_paired_by_their_order_in_the_class(by_keras: Path) -> None:
+    """Keras counts the names of layers on, so that a name of the first model may be another layer's of the second."""
+    again, once = by_keras / "again.keras", by_keras / "once.keras"
+    assert {tensor.relation for tensor in vggscope.values(again, once).tensors} == {"equal"}
+    ours, theirs = ({layer.name for layer in vggscope.inspect(path).layers} for path in (again, once))
+    assert theirs - ours == {"conv2d"}
+    assert ours - theirs == {"conv2d_4"}
+
+
+def test_layers_without_names_are_said_to_be_numbered(tmp_path: Path, model: nn.Module) -> None:
+    path = h5(tmp_path / "x.weights.h5", keras3_arrays(model))
+    said = "its layers are numbered by class: it does not tell their names"
+    assert said in vggscope.inspect(path).notes
+    assert f"{path}: {said}" in vggscope.values(path, path).notes
+    names = {f"layers/{group}": "twice" for group in ("conv2d", "conv2d_1")}
+    with h5py.File(path, "r+") as weights:
+        for group, name in names.items():
+            weights[f"{group}/vars"].attrs["name"] = name
+    assert "conv2d" in [layer.name for layer in vggscope.inspect(path).layers]
 
 
 # Configurations

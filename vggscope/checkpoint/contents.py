@@ -173,8 +173,8 @@ class Checkpoint:
     the entries that hold several tensors in one, as quantised layers do; they are not among `tensors`. `storages` says
     where the data of each storage is; `big_endian` is the order of the bytes of each number. `shards` are the files of
     a checkpoint in several: `path` is then that of their index. `flattens_last`: a linear layer of it that reads a
-    flattened map reads it with the channels last. `modules` are those of a whole module, each before its
-    parts; empty for a state dict.
+    flattened map reads it with the channels last. `is_numbered`: layers are named by class and number, since the file
+    does not tell their own names. `modules` are those of a whole module, each before its parts; empty for a state dict.
     """
 
     path: str
@@ -190,6 +190,7 @@ class Checkpoint:
     shards: tuple[Checkpoint, ...] = field(default=(), compare=False, repr=False)
     modules: tuple[StoredModule, ...] = field(default=(), repr=False)
     flattens_last: bool = field(default=False, repr=False)
+    is_numbered: bool = field(default=False, repr=False)
 
     @property
     def is_foreign(self) -> bool:

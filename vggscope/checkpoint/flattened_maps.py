@@ -86,7 +86,7 @@ def with_known_maps(checkpoint: Checkpoint, graph_of: GraphOf | None) -> Checkpo
 def _names(checkpoint: Checkpoint, network: Network) -> dict[str, str]:
     """The names in the network of the file's tensors: their own, or those of matrices that alone have their shape.
 
-    A `.keras` has the layers under the names of their classes, with numbers.
+    Where a file does not tell the names of its layers, they are those of their classes, with numbers.
     """
     shapes = {parameter.name: parameter.shape for parameter in network.parameters()}
     for node in network.nodes:

@@ -17,7 +17,7 @@ from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.formats.shard_index import index_name
 from vggscope.checkpoint.formats.torch7 import FORMAT as TORCH7
 from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
-from vggscope.checkpoint.layouts import layout_note
+from vggscope.checkpoint.layouts import layout_note, naming_note
 from vggscope.checkpoint.loading_code import library_target, loading_code, target_for
 from vggscope.checkpoint.problems import find_problems, library_differences, listed
 from vggscope.checkpoint.published import PublishedWeights, published_by_name
@@ -398,9 +398,7 @@ def _loading_notes(checkpoint: Checkpoint) -> Iterator[str]:
 
 def _framework_notes(checkpoint: Checkpoint) -> Iterator[str]:
     """Remarks on how the framework that wrote the file stores weights and reads images."""
-    layout = layout_note(checkpoint.tensors)
-    if layout:
-        yield layout
+    yield from filter(None, (layout_note(checkpoint.tensors), naming_note(checkpoint)))
     whole = (tensor for tensor in checkpoint.tensors if not (tensor.place and tensor.place.blocks))
     held = Counter(tensor.original.name for tensor in whole if tensor.original)
     several = [(name, count) for name, count in held.items() if count > 1]

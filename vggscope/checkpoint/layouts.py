@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from math import isqrt, prod
 
-from vggscope.checkpoint.contents import Original, StoredTensor, natural
+from vggscope.checkpoint.contents import Checkpoint, Original, StoredTensor, natural
 from vggscope.errors import printable
 from vggscope.ops.base import Shape
 from vggscope.units import kernel_text
@@ -98,6 +98,12 @@ def layout_note(tensors: Sequence[StoredTensor]) -> str:
         order = "reads a map beside other features, and its columns are in the file's order, channels last"
         sentences.append(f"{printable(beside.name)} {order}")
     return "; ".join(sentences)
+
+
+def naming_note(checkpoint: Checkpoint) -> str:
+    """The sentence on layers whose names the file does not tell; empty for none."""
+    how = "its layers are numbered by class: it does not tell their names"
+    return how if checkpoint.is_numbered else ""
 
 
 def torch_name(name: str) -> str:

@@ -122,13 +122,27 @@ class _TensorMatching:
 
 
 def _keys(ours: Checkpoint, reference: Checkpoint) -> Iterator[tuple[str, Key, Key]]:
-    """The ways to compare keys: as they are without wrappers, then without the prefix that one side has more."""
-    yield "keys", _plain, _plain
+    """The ways to compare keys: as they are without wrappers, then without the prefix that one side has more.
+
+    Keras counts the names of layers on from model to model (`conv2d_7`), so that two archives of it are compared first
+    by the numbers that the layers have in their class.
+    """
     theirs = {_plain(tensor) for tensor in reference.tensors}
     mine = {_plain(tensor) for tensor in ours.tensors}
+    if mine != theirs and _is_keras_archive(ours) and _is_keras_archive(reference):
+        yield "keys", _filed, _filed
+    yield "keys", _plain, _plain
     our_prefix, reference_prefix = _prefix(mine, theirs), _prefix(theirs, mine)
     if our_prefix or reference_prefix:
         yield "prefix", _without(our_prefix), _without(reference_prefix)
+
+
+def _is_keras_archive(checkpoint: Checkpoint) -> bool:
+    return any(tensor.original and "/vars/" in tensor.original.name for tensor in checkpoint.tensors)
+
+
+def _filed(tensor: StoredTensor) -> str:
+    return tensor.original.name if tensor.original else tensor.name
 
 
 def _plain(tensor: StoredTensor) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from vggscope.checkpoint.contents import StoredTensor, unwrapped
 from vggscope.checkpoint.data import TensorFile, open_tensors
 from vggscope.checkpoint.flattened_maps import GraphOf
-from vggscope.checkpoint.layouts import layout_note
+from vggscope.checkpoint.layouts import layout_note, naming_note
 from vggscope.diffing.rearrangement import (
     BGR,
     FLATTEN_ORDER,
@@ -167,7 +167,12 @@ def compare_values(
                 found.append(_difference(our_file, reference_file, pair))
     tensors = tuple(_untouched(found))
     sides = ((ours, our_file.checkpoint), (reference, reference_file.checkpoint))
-    layouts = tuple(f"{os.fspath(path)}: {note}" for path, side in sides if (note := layout_note(side.tensors)))
+    layouts = tuple(
+        f"{os.fspath(path)}: {note}"
+        for path, side in sides
+        for note in (layout_note(side.tensors), naming_note(side))
+        if note
+    )
     trained, untouched = _layers(tensors)
     return ValueDiff(
         schema="vggscope/values@1",

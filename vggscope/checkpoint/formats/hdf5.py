@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, Original, Place, StoredTensor, natural
 from vggscope.checkpoint.formats.bounded_file import BoundedFile, FileWindow, stored_member
+from vggscope.checkpoint.formats.keras_names import CONTAINER, configured_names, is_unnamed, named_path
 from vggscope.checkpoint.formats.numpy_files import DTYPES
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_RANK, LARGEST_SIDE
 from vggscope.checkpoint.formats.torch_save import DAMAGE, LARGEST_DIRECTORY
@@ -41,6 +42,9 @@ _LARGEST_ATTRIBUTE = 8 * 2**20
 
 _MOST_OBJECTS = 400_000
 """Objects of a configuration."""
+
+_LONGEST_NAME = 1000
+"""Bytes of a layer's name."""
 
 _WEIGHTS_MEMBER = "model.weights.h5"
 
@@ -100,9 +104,13 @@ def _configuration(file: BoundedFile, archive: zipfile.ZipFile) -> bytes:
 
 def _read(window: FileWindow, path: str, layout: str, configuration: bytes | None) -> Checkpoint:
     def checkpoint(h5py: Any, opened: Any) -> Checkpoint:
-        found = sorted(_datasets(h5py, opened), key=lambda item: natural(item[0]))
+        entries = sorted(_entries(h5py, opened), key=lambda item: natural(item[0]))
+        found = [(name, entry) for name, entry in entries if isinstance(entry, h5py.Dataset)]
+        groups = ((name, entry) for name, entry in entries if isinstance(entry, h5py.Group))
         text = _attribute(opened, "model_config") if configuration is None else configuration
-        return _checkpoint(window, path, layout, found, _KerasSettings.of(text))
+        settings = _KerasSettings.of(text)
+        names = {**settings.names, **dict(_stated_names(groups))}
+        return _checkpoint(window, path, layout, found, replace(settings, names=names))
 
     return _in_hdf5(window, checkpoint)
 
@@ -125,6 +133,7 @@ def _in_hdf5(window: FileWindow, read: Callable[[Any, Any], _Result]) -> _Result
 class _KerasSettings:
     """What a model's configuration tells of its weights: `kinds` are the classes of layers by name.
 
+    `names` are the names of layers by their groups in an archive.
     `norms` are the trained tensors of each batch norm that is in no model within the model, in its order.
     `flattens_first`: a flattened map has its channels first, as all maps there, since its Flatten does not move them.
 
@@ -132,10 +141,11 @@ class _KerasSettings:
     (True, False)
     >>> flatten = b'{"class_name": "Flatten", "config": {"name": "f", "data_format": "channels_first"}}'
     >>> _KerasSettings.of(flatten)
-    _KerasSettings(kinds={'f': 'Flatten'}, norms=(), flattens_first=False)
+    _KerasSettings(kinds={'f': 'Flatten'}, names={}, norms=(), flattens_first=False)
     """
 
     kinds: Mapping[str, str]
+    names: Mapping[str, str]
     norms: tuple[tuple[str, ...], ...]
     flattens_first: bool
 
@@ -144,7 +154,7 @@ class _KerasSettings:
         """The settings in the text of a configuration; none in one that is none."""
         kinds: dict[str, str] = {}
         if configuration.count(b"{") > _MOST_OBJECTS:
-            return cls(kinds, (), False)
+            return cls(kinds, {}, (), False)
         formats: list[Any] = []
 
         def note(entry: dict[str, Any]) -> dict[str, Any]:
@@ -157,10 +167,9 @@ class _KerasSettings:
         try:
             root = json.loads(configuration or b"{}", object_hook=note)
         except (ValueError, RecursionError):
-            return cls({}, (), False)
-        return cls(
-            kinds, _trained_norms(root), b'"channels_first"' in configuration and "channels_first" not in formats
-        )
+            return cls({}, {}, (), False)
+        is_first = b'"channels_first"' in configuration and "channels_first" not in formats
+        return cls(kinds, dict(configured_names(root)), _trained_norms(root), is_first)
 
 
 def _trained_norms(root: Any) -> tuple[tuple[str, ...], ...]:
@@ -189,8 +198,17 @@ def _attribute(opened: Any, name: str) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value) if isinstance(value, bytes) else b""
 
 
-def _datasets(h5py: Any, opened: Any) -> Iterator[tuple[str, Any]]:
-    """The path and the dataset of each hard link, without those of an object that stands higher up."""
+def _stated_names(groups: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The groups of layers, and the names that an archive states with their numbered tensors."""
+    for path, group in groups:
+        layer = path.removesuffix("/vars")
+        name = _attribute(group, "name") if layer != path else b""
+        if 0 < len(name) <= _LONGEST_NAME:
+            yield layer, name.decode(errors="replace")
+
+
+def _entries(h5py: Any, opened: Any) -> Iterator[tuple[str, Any]]:
+    """The path and the group or dataset of each hard link, without those of an object that stands higher up."""
     pending = [("", opened, 0)]
     seen: set[int] = set()
     count = 0
@@ -210,8 +228,7 @@ def _datasets(h5py: Any, opened: Any) -> Iterator[tuple[str, Any]]:
             entry = group[name]
             if isinstance(entry, h5py.Group):
                 pending.append((below, entry, depth + 1))
-            elif isinstance(entry, h5py.Dataset):
-                yield below, entry
+            yield below, entry
 
 
 def _checkpoint(
@@ -241,7 +258,12 @@ def _checkpoint(
     converted, is_last = in_torch_layout(named, flattens_channels_last=flattens_last)
     groups = tuple(dict.fromkeys(name.split("/")[0] for name in beside))
     return Checkpoint(
-        path, layout, tuple(converted), beside=groups, storages=same, big_endian=big_endian, flattens_last=is_last
+        *(path, layout, tuple(converted)),
+        beside=groups,
+        storages=same,
+        big_endian=big_endian,
+        flattens_last=is_last,
+        is_numbered=any(is_unnamed(tensor.name, settings.names) for tensor in tensors),
     )
 
 
@@ -278,6 +300,9 @@ _PARTS = {
 _CELL = ("kernel", "recurrent_kernel", "bias")
 """The tensors of the cell of a recurrent layer."""
 
+_SOLE = {"embedding": "embeddings", "prelu": "alpha"}
+"""The one tensor of layers without a kernel, by the class."""
+
 _TWO_NORMS = ("layernormalization", "groupnormalization")
 """The norms whose two tensors are a scale and a shift."""
 
@@ -295,13 +320,13 @@ def _with_names(tensors: list[StoredTensor], settings: _KerasSettings) -> list[S
         layer = group.removesuffix("/vars")
         leaves = _leaves(layer, members, settings, is_numbered=layer != group)
         names.update((member.name, f"{layer}/{leaf}") for member, leaf in zip(members, leaves))
+    paths = [names.get(tensor.name, tensor.name) for tensor in tensors]
+    own = [named_path(path, settings.names) if path.startswith(f"{CONTAINER}/") else path for path in paths]
+    # A damaged file may have two layers of one name.
+    shown = own if len(set(own)) == len(own) else paths
     return [
-        replace(
-            tensor,
-            name=_dotted(_short(names.get(tensor.name, tensor.name))),
-            original=Original(tensor.name, tensor.shape),
-        )
-        for tensor in tensors
+        replace(tensor, name=_dotted(_short(path)), original=Original(tensor.name, tensor.shape))
+        for tensor, path in zip(tensors, shown)
     ]
 
 
@@ -320,8 +345,8 @@ def _leaves(
     """The names of a layer's tensors within it; none where the file's names stand."""
     given = [member.name.rpartition("/")[2].partition(":")[0] for member in members]
     name = layer.rpartition("/")[2]
-    # In an archive the layers are numbered by class.
-    kind = (settings.kinds.get(name) or name).lower().replace("_", "")
+    is_class = is_numbered and layer.split("/")[-2:-1] == [CONTAINER]
+    kind = (name if is_class else settings.kinds.get(name) or name).lower().replace("_", "")
     part = "separable" if "separableconv" in kind or "pointwise_kernel" in given else ""
     part = "depthwise" if "depthwiseconv" in kind else part
     if is_numbered and part:
@@ -340,7 +365,10 @@ def _numbered_leaves(layer: str, kind: str, ranks: list[int], settings: _KerasSe
         return _CELL[:count]
     if kind.startswith("batchnormalization") and ranks in ([1] * 2, [1] * 3):
         return _norm_leaves(layer, count - 2, settings.norms)
-    if ranks == [1] * 4 or (kind.rstrip("0123456789") in _TWO_NORMS and ranks == [1] * 2):
+    unnumbered = kind.rstrip("0123456789")
+    if unnumbered in _SOLE and count == 1:
+        return (_SOLE[unnumbered],)
+    if ranks == [1] * 4 or (unnumbered in _TWO_NORMS and ranks == [1] * 2):
         return _NORM[:count]
     return ("kernel", "bias") if ranks[0] > 1 and count <= 2 else [str(number) for number in range(count)]
 
