@@ -21,6 +21,8 @@ import torch
 from torch import nn
 from torch._weights_only_unpickler import Unpickler
 from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.models import resnet18
 
 import vggscope
 from tests.counting import calls, growth
@@ -349,6 +351,74 @@ def test_the_state_dict_is_where_most_tensors_are(tmp_path: Path, wrapper: tuple
     found = inspected(tmp_path, content)
     assert (found.wrapper, found.column) == (wrapper, "A")
     assert loaded(found) == ([], [])
+
+
+@pytest.mark.parametrize("keys", [("model", "ema"), ("net", "model_ema"), ("online_model", "ema_model")])
+def test_an_average_beside_the_weights_is_named_and_ignored(tmp_path: Path, keys: tuple[str, str]) -> None:
+    """As Lightning saves a module that holds a network and torch's AveragedModel of it."""
+    own, average = keys
+    net = resnet18(num_classes=7)
+    averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+    for parameter in net.parameters():
+        parameter.data.add_(0.25)
+    averaged.update_parameters(net)
+    both = nn.ModuleDict({average: averaged, own: net})
+    torch.save({"state_dict": both.state_dict(), "epoch": 3}, tmp_path / "last.ckpt")
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    found = vggscope.inspect(tmp_path / "last.ckpt")
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    assert (found.library_model, found.library_match, found.params) == (
+        *("torchvision:resnet18", "other classes"),
+        parameters,
+    )
+    said = f"{average}.* has the same keys and shapes, by its name a running average of the weights: ignored"
+    assert said in found.notes
+    told: dict[str, Any] = {}
+    exec(found.load, told)
+    assert all(torch.equal(told["model"].state_dict()[key], value) for key, value in net.state_dict().items())
+    compared = vggscope.values(tmp_path / "last.ckpt", tmp_path / "net.pth")
+    assert {tensor.relation for tensor in compared.tensors} == {"equal"}
+    assert {tensor.name.partition(".")[0] for tensor in compared.tensors} == {own}
+    assert f"{tmp_path / 'last.ckpt'}: {said}" in compared.notes
+
+
+def test_averages_of_both_files_are_compared(tmp_path: Path) -> None:
+    net = small()
+    both = nn.ModuleDict({"net": net, "ema": AveragedModel(net)})
+    torch.save(both.state_dict(), tmp_path / "a.pth")
+    assert vggscope.values(tmp_path / "a.pth", tmp_path / "a.pth").verdict == "identical"
+    other = {key: value + 1 if key.startswith("ema.module") else value for key, value in both.state_dict().items()}
+    torch.save(other, tmp_path / "b.pth")
+    found = vggscope.values(tmp_path / "a.pth", tmp_path / "b.pth")
+    changed = {tensor.name.partition(".")[0] for tensor in found.tensors if tensor.relation == "trained"}
+    assert changed == {"ema"}
+    plain = {key: value for key, value in both.state_dict().items() if key.startswith("net.")}
+    torch.save(plain, tmp_path / "c.pth")
+    assert vggscope.values(tmp_path / "a.pth", tmp_path / "c.pth").verdict == "equivalent"
+    loaded = load_weights(small(), str(tmp_path / "b.pth")).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in net.state_dict().items())
+    assert torch.equal(load_weights(both, str(tmp_path / "b.pth")).state_dict()[last := list(other)[-1]], other[last])
+
+
+def test_an_average_without_dots_in_its_keys_is_one(tmp_path: Path) -> None:
+    """As latent-diffusion's LitEma names its buffers."""
+    own = {f"model.{key}": value for key, value in small().state_dict().items()}
+    average = {f"model_ema.{key[6:].replace('.', '')}": value for key, value in own.items()}
+    torch.save({**own, **average, "model_ema.decay": torch.tensor(0.9)}, tmp_path / "x.ckpt")
+    found = inspect(tmp_path / "x.ckpt")
+    assert {layer.name.partition(".")[0] for layer in found.layers} == {"model"}
+
+
+def test_what_only_has_the_name_of_an_average_is_kept(tmp_path: Path) -> None:
+    own = {f"model.{key}": value for key, value in small().state_dict().items()}
+    changed = {f"ema.{key[6:]}": value for key, value in own.items()}
+    last = list(changed)[-1]
+    changed[last] = torch.zeros(2, *changed[last].shape)
+    for content in ({**own, **changed}, changed):
+        torch.save(content, tmp_path / "x.pth")
+        found = inspect(tmp_path / "x.pth")
+        assert {layer.name.partition(".")[0] for layer in found.layers} == {key.partition(".")[0] for key in content}
+        assert not any("average" in note for note in found.notes)
 
 
 def test_a_tensor_beside_a_state_dict_is_no_state_dict_and_a_dict_in_it_no_wrapper(tmp_path: Path) -> None:

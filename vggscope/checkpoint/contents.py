@@ -175,6 +175,7 @@ class Checkpoint:
     a checkpoint in several: `path` is then that of their index. `flattens_last`: a linear layer of it that reads a
     flattened map reads it with the channels last. `is_numbered`: layers are named by class and number, since the file
     does not tell their own names. `modules` are those of a whole module, each before its parts; empty for a state dict.
+    `averages` are what the keys of running averages of the same weights begin with, which are not among `tensors`.
     """
 
     path: str
@@ -191,6 +192,7 @@ class Checkpoint:
     modules: tuple[StoredModule, ...] = field(default=(), repr=False)
     flattens_last: bool = field(default=False, repr=False)
     is_numbered: bool = field(default=False, repr=False)
+    averages: tuple[str, ...] = ()
 
     @property
     def is_foreign(self) -> bool:

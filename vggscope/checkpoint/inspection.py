@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from vggscope.checkpoint.averages import average_notes, without_averages
 from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, StoredModule, layers_of, natural
 from vggscope.checkpoint.conv_runs import OTHER
 from vggscope.checkpoint.fc_head import HEAD_SIDE
@@ -259,6 +260,7 @@ def examine(checkpoint: Checkpoint) -> Inspection:
     >>> examine(Checkpoint("mnist.pth", "torch zip", tensors)).notation
     'conv3-8 maxpool? conv3-16 maxpool? FC-10'
     """
+    checkpoint = without_averages(checkpoint)
     layers = layers_of(checkpoint.tensors)
     vgg = find_vgg(layers)
     problems = find_problems(vgg, checkpoint.tensors)
@@ -333,7 +335,7 @@ def of_library_model(inspection: Inspection, found: LibraryModel) -> Inspection:
         num_classes=found.num_classes,
         key_style=" ".join((*_wrappers(inspection.layers), library)),
         notes=(*inspection.notes, *(() if has_program else (taken,)), *twins),
-        load=loading_code(read(inspection.path), target),
+        load=loading_code(without_averages(read(inspection.path)), target),
     )
 
 
@@ -372,6 +374,7 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
         yield f"its parameters are of several dtypes: {listed(_dtypes(checkpoint))}"
     if checkpoint.beside:
         yield f"the file also holds {listed(checkpoint.beside)} next to the state dict: ignored"
+    yield from average_notes(checkpoint)
     if checkpoint.sparse:
         yield f"sparse: {listed(checkpoint.sparse)}"
     if checkpoint.packed:

@@ -97,9 +97,19 @@ def _state(checkpoint: Checkpoint, key: str) -> Iterator[str]:
     else:
         call = f"torch.load({checkpoint.path!r}, map_location='cpu', weights_only=True){inside}"
         yield from _torch_load(call, checkpoint.guarded)
-    if key != _KEY or checkpoint.sparse:
+    if key != _KEY or checkpoint.sparse or checkpoint.averages:
         value = "value.to_dense()" if checkpoint.sparse else "value"
-        yield f"state = {{{key}: {value} for key, value in state.items()}}"
+        yield f"state = {{{key}: {value} for key, value in state.items(){_filter(checkpoint.averages)}}}"
+
+
+def _filter(averages: Sequence[str]) -> str:
+    """The condition that leaves out the keys of averages.
+
+    >>> _filter(("ema.",)), _filter(())
+    (" if not key.startswith('ema.')", '')
+    """
+    starts = averages[0] if len(averages) == 1 else tuple(averages)
+    return f" if not key.startswith({starts!r})" if averages else ""
 
 
 def _torch_load(call: str, guarded: tuple[str, ...], name: str = "state") -> Iterator[str]:

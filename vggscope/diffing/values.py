@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from vggscope.checkpoint.averages import average_notes, with_same_averages
 from vggscope.checkpoint.contents import StoredTensor, unwrapped
 from vggscope.checkpoint.data import TensorFile, open_tensors
 from vggscope.checkpoint.flattened_maps import GraphOf
@@ -154,7 +155,8 @@ def compare_values(
     with ExitStack() as stack:
         files = (stack.enter_context(open_tensors(path, graph_of)) for path in (ours, reference))
         our_file, reference_file = files
-        pairing = pair_tensors(our_file.checkpoint, reference_file.checkpoint)
+        sides = with_same_averages(our_file.checkpoint, reference_file.checkpoint)
+        pairing = pair_tensors(*sides)
         if not any(pair.ours and pair.reference for pair in pairing.pairs):
             raise OptionError(
                 f"{os.fspath(ours)} and {os.fspath(reference)} have no tensor in common",
@@ -166,11 +168,11 @@ def compare_values(
                 advance(printable((pair.ours or pair.reference or _NOTHING).name))
                 found.append(_difference(our_file, reference_file, pair))
     tensors = tuple(_untouched(found))
-    sides = ((ours, our_file.checkpoint), (reference, reference_file.checkpoint))
-    layouts = tuple(
+    layouts = [layout_note(side.tensors) for side in sides]
+    notes = tuple(
         f"{os.fspath(path)}: {note}"
-        for path, side in sides
-        for note in (layout_note(side.tensors), naming_note(side))
+        for path, side, layout in zip((ours, reference), sides, layouts)
+        for note in (layout, naming_note(side), *average_notes(side))
         if note
     )
     trained, untouched = _layers(tensors)
@@ -178,13 +180,13 @@ def compare_values(
         schema="vggscope/values@1",
         model=os.fspath(ours),
         reference=os.fspath(reference),
-        verdict=_verdict(tensors, is_other_layout=bool(layouts)),
+        verdict=_verdict(tensors, is_as_filed=not any(layouts) and not any(side.averages for side in sides)),
         paired_by=pairing.by,
         counts=tuple(_counts(tensors)),
         trained=trained,
         untouched=untouched,
         tensors=tensors,
-        notes=(*layouts, *_notes(tensors, pairing.by)),
+        notes=(*notes, *_notes(tensors, pairing.by)),
     )
 
 
@@ -299,9 +301,9 @@ def _counts(tensors: Sequence[TensorDifference]) -> Iterator[RelationCount]:
             yield RelationCount(relation, counted[relation], elements[relation])
 
 
-def _verdict(tensors: Sequence[TensorDifference], *, is_other_layout: bool) -> str:
-    """The verdict; `is_other_layout`: one of the files has another framework's layout, and was read in torch's."""
-    if not is_other_layout and all(t.relation == "equal" and not t.steps and t.name == t.reference for t in tensors):
+def _verdict(tensors: Sequence[TensorDifference], *, is_as_filed: bool) -> str:
+    """The verdict; `is_as_filed`: neither file was read in another layout than its own, or without an average."""
+    if is_as_filed and all(t.relation == "equal" and not t.steps and t.name == t.reference for t in tensors):
         return "identical"
     same = (*_SAME, "flatten_order") if _is_other_layout(tensors) else _SAME
     is_same = (t.relation in same or t.leaf == _COUNTER for t in tensors)
