@@ -69,6 +69,7 @@ class ReLU(Overwriting):
     is_monotone = True
     is_idempotent = True
     keeps = "output"
+    gradient_layout = "elementwise of the output"
 
     def normal_form(
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
@@ -156,6 +157,7 @@ class SiLU(Overwriting):
     other_formula = "sigmoid, product: 5 a value"
     per_value = 5
     keeps_in_place = "copy"
+    gradient_layout = "elementwise"
 
     def normal_form(
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
@@ -217,6 +219,7 @@ class GELU(Activation):
     """x times the normal distribution's cumulative share at x; `approximate` is `none` or `tanh`."""
 
     other_formula = "division, erf, +1, two products: 5 a value; as tanh 9"
+    gradient_layout = "elementwise"
 
     approximate: str = "none"
 
@@ -245,6 +248,7 @@ class Sigmoid(Activation):
     per_value = 4
     is_monotone = True
     keeps = "output"
+    gradient_layout = "elementwise"
 
 
 @record
@@ -268,6 +272,7 @@ class Softmax(Activation):
     exchanges = ()
     is_pointwise = False
     keeps = "output"
+    gradient_layout = "contiguous"
 
     dim: int
 

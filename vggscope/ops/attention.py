@@ -27,6 +27,7 @@ class MatrixProduct(Op):
     """
 
     notes = frozenset({"copied"})
+    gradient_layout = "batched product"
 
     function: str = "matmul"
     copied: tuple[bool, bool] = (False, False)
@@ -196,6 +197,7 @@ class ScaledDotProductAttention(Op):
 
     other_formula = "n keys: scale and soft-max of each query: 6n-2; a mask: n more"
     name = "scaled_dot_product_attention"
+    gradient_layout = "attention"
 
     dropout_p: float = 0.0
     is_causal: bool = False

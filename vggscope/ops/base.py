@@ -220,6 +220,7 @@ class Op:
     `converts`: it copies its first input to its dtype.
     `takes_parameters`: its rules of memory hold if some of its inputs are parameters.
     `is_random`: it draws numbers at evaluation too.
+    `gradient_layout`: the rule in trace/gradient_layouts.py for how the gradients of its inputs lie in memory.
     `notes`: its fields that say how torch runs it, on which no value depends.
     """
 
@@ -242,6 +243,7 @@ class Op:
     is_lookup: ClassVar[bool] = False
     takes_maximum: ClassVar[bool] = False
     takes_mean: ClassVar[bool] = False
+    gradient_layout: ClassVar[str] = "usual"
     is_unknown: ClassVar[bool] = False
     hides_parameters: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False

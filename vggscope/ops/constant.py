@@ -94,6 +94,7 @@ class WithComputedWeights(Op):
     """
 
     predicts_memory = False
+    gradient_layout = "usual"
 
     op: Op
     matrices: tuple[bool, ...]
@@ -131,6 +132,7 @@ class WithMasks(Op):
     """`op`, of which the last `count` inputs are masks. Neither its output's shape nor its cost depends on them."""
 
     predicts_memory = False
+    gradient_layout = "usual"
 
     op: Op
     count: int

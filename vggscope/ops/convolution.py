@@ -47,6 +47,7 @@ class Convolution(_Kernels):
     """
 
     is_convolution = True
+    gradient_layout = "convolved"
 
     padding_mode: str = "zeros"
     same: bool = False

@@ -99,6 +99,7 @@ class Elementwise(Op):
     """
 
     broadcasts = True
+    gradient_layout = "broadcast"
 
     function: str
     arguments_given: tuple[object, ...] = ()

@@ -27,6 +27,7 @@ class Linear(Op):
     other_formula = "bias: 1 a value"
     alignment_cost = 4.0
     is_weight_layer = True
+    gradient_layout = "product of rows"
 
     in_features: int
     out_features: int

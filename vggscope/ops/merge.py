@@ -20,6 +20,7 @@ class Concatenation(Op):
     other_formula = MOVES_VALUES
     name = "cat"
     gradient = "part"
+    gradient_layout = "part"
 
     dim: int = 0
 
@@ -60,6 +61,7 @@ class Stack(Op):
     other_formula = MOVES_VALUES
     name = "stack"
     gradient = "part"
+    gradient_layout = "part along an axis"
 
     dim: int = 0
 

@@ -64,6 +64,7 @@ class BatchNorm2d(_ChannelNorm):
     follows_a_layer = True
     is_affine = True
     spatial: ClassVar[int] = 2
+    gradient_layout = "elementwise"
 
     batch_statistics: bool = field(default=False, kw_only=True, repr=False)
     """Whether the mean and variance are those of the batch at evaluation too, in spite of running statistics."""
@@ -219,6 +220,7 @@ class LayerNorm(_LastAxesNorm):
     predicts_memory = needs_layout = True
     other_formula = _MEAN_AND_VARIANCE
     exchanges = (("normalization", 3.0),)
+    gradient_layout = "normalized rows"
 
     eps: float = 1e-5
     elementwise_affine: bool = True
@@ -270,6 +272,7 @@ class GroupNorm(Op):
     predicts_memory = needs_layout = True
     other_formula = _MEAN_AND_VARIANCE
     exchanges = (("normalization", 3.0),)
+    gradient_layout = "normalized groups"
 
     num_groups: int
     num_channels: int

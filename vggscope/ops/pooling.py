@@ -60,6 +60,7 @@ class MaxPool2d(_MaxOrMeanPool):
     notation = "maxpool"
     other_formula = "n in the window: n-1 comparisons a value"
     takes_maximum = True
+    gradient_layout = "pooled"
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -114,6 +115,7 @@ class AvgPool2d(_MaxOrMeanPool):
     notation = "avgpool"
     other_formula = "n in the window: n-1 sums and a division a value"
     takes_mean = True
+    gradient_layout = "pooled"
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -183,6 +185,7 @@ class AdaptiveAvgPool2d(Op):
     exchanges = (("adaptive", 1.25), ("pooling", 3.0))
     is_adaptive = True
     takes_mean = True
+    gradient_layout = "averaged"
 
     output_size: tuple[int | None, ...]
 

@@ -31,6 +31,8 @@ _COUNTED = KEEPS_NOTHING | {"amax", "amin", "prod"}
 class Reduction(Op):
     """`function` over the axes `dim` (None: all), which remain with size 1 if `keepdim` is set."""
 
+    gradient_layout = "expanded"
+
     function: str
     dim: tuple[int, ...] | None = None
     keepdim: bool = False

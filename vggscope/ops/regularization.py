@@ -46,6 +46,7 @@ class Dropout(_Random):
     follows_a_layer = True
     is_affine = True
     is_dropout = True
+    gradient_layout = "elementwise"
 
     p: float = 0.5
     inplace: bool = False
@@ -87,6 +88,7 @@ class Identity(Op):
     is_affine = True
     gradient = "same"
     allocates = False
+    gradient_layout = "same"
 
 
 @record
@@ -130,6 +132,8 @@ class StochasticDepth(_Random):
 
     `mode` is `row` (for each sample) or `batch` (for all). It is torchvision's class. (Huang et al. 2016)
     """
+
+    gradient_layout = "elementwise"
 
     mode: str
 

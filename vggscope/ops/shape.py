@@ -20,6 +20,7 @@ class Flatten(Op):
     is_affine = is_layout = True
     gradient = "same"
     allocates = False
+    gradient_layout = "reshaped"
 
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         return ("view",)

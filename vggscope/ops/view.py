@@ -94,6 +94,7 @@ class Reshape(_SameOrder):
     function = "reshape"
     exchanges = LAYOUT_EXCHANGES
     is_affine = is_layout = True
+    gradient_layout = "reshaped"
 
     target: Shape
 
@@ -129,6 +130,7 @@ class Permute(View):
 
     predicts_memory = True
     function = "permute"
+    gradient_layout = "permuted"
 
     dims: tuple[int, ...]
 
@@ -161,6 +163,7 @@ class Squeeze(_SameOrder):
     function = "squeeze"
     exchanges = LAYOUT_EXCHANGES
     is_affine = is_layout = True
+    gradient_layout = "reshaped"
 
     dim: tuple[int, ...] | None = None
 
@@ -178,6 +181,7 @@ class Unsqueeze(_SameOrder):
     """With a new axis of size 1 at `dim`."""
 
     function = "unsqueeze"
+    gradient_layout = "reshaped"
 
     dim: int
 
@@ -228,6 +232,7 @@ class Slice(View):
     function = "getitem"
     needs_layout = False
     gradient = "new"
+    gradient_layout = "zero-padded"
 
     index: tuple[Item, ...]
 
@@ -340,6 +345,7 @@ class Chunk(_Piece):
     """Piece `position` of an axis that is cut in `chunks` equal pieces; the last may be smaller."""
 
     function = "chunk"
+    gradient_layout = "joined"
 
     chunks: int
 
@@ -364,6 +370,7 @@ class Split(_Piece):
     """Piece `position` of an axis that is cut in pieces of `size`, a number or one for each piece."""
 
     function = "split"
+    gradient_layout = "joined"
 
     size: int | tuple[int, ...]
 
@@ -399,6 +406,7 @@ class Select(_Piece):
     """Position `position` of the axis `dim`, without that axis: one result of `unbind`."""
 
     function = "unbind"
+    gradient_layout = "zero-padded"
 
     def torch_call(self, count: int) -> TorchCall:
         return call_of("select", self.dim, self.position)

@@ -2,8 +2,8 @@
 
 The backward of a reshape, and that of a product of more than two axes, gives the gradient another shape. Where its
 layout does not allow a view, torch copies it. The layouts of the forward pass are those of a trace. Those of gradients
-follow from them by the rules of this file, which state what torch's kernels return; without a rule for what happens,
-nothing is said.
+follow from them by the rules of this file, which state what torch's kernels return: each op names its own in
+`gradient_layout`. Without a rule for what happens, nothing is said.
 """
 
 from __future__ import annotations
@@ -14,20 +14,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vggscope.graph import Node
-from vggscope.ops.activation import GELU, Activation, ReLU, Sigmoid, SiLU, Softmax
-from vggscope.ops.attention import MatrixProduct, ScaledDotProductAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
-from vggscope.ops.convolution import Convolution
-from vggscope.ops.elementwise import Elementwise
-from vggscope.ops.linear import Linear
-from vggscope.ops.merge import Concatenation, Stack
-from vggscope.ops.normalization import BatchNorm2d, GroupNorm, LayerNorm
-from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from vggscope.ops.reduction import Reduction
-from vggscope.ops.regularization import Dropout, Identity, StochasticDepth
-from vggscope.ops.shape import Flatten
-from vggscope.ops.view import Chunk, Permute, Reshape, Select, Slice, Split, Squeeze, Unsqueeze, View
 from vggscope.trace.recorder import Recorder
 
 Strides = tuple[int, ...]
@@ -185,7 +173,7 @@ def _copied_gradients(
             op, operands, places = _operands(node, layouts)
             if _has_whole_parameter(node.op, layouts[node.name].shape):
                 return None
-            found = _input_gradients(op, gradient, operands, layouts[node.name])
+            found = _RULES[op.gradient_layout](op, gradient, operands, layouts[node.name])
             if op.overwrites and node.name in bases:
                 found = _of_overwritten(found, layouts[node.inputs[0]], layouts[bases[node.name]])
             if found.copies:
@@ -246,36 +234,21 @@ def _sum(one: StridedLayout, other: StridedLayout) -> StridedLayout:
     return elementwise(one.shape, (one.strides, other.strides))
 
 
-def _input_gradients(
-    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
-) -> InputGradients:
-    rule = next((rule for kind, rule in _RULES.items() if isinstance(op, kind)), None)
-    if rule is not None:
-        return rule(op, gradient, inputs, output)
-    return _usual(op, gradient, inputs, output)
-
-
 def _usual(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
     """Most kernels return a contiguous gradient if all tensors are contiguous, and one with the channels last alike."""
-    for holds, made in ((_is_row_major, contiguous), (_is_channels_last, _channels_last)):
-        if all(map(holds, (gradient, *inputs, output))):
-            return InputGradients(tuple(made(layout.shape) for layout in inputs))
+    layouts = (gradient, *inputs, output)
+    if all(layout.is_contiguous for layout in layouts):
+        return _contiguous(op, gradient, inputs, output)
+    if all(layout.is_channels_last for layout in layouts):
+        return InputGradients(tuple(_channels_last(layout.shape) for layout in inputs))
     raise UnknownLayout
-
-
-def _is_row_major(layout: StridedLayout) -> bool:
-    return layout.is_contiguous
-
-
-def _is_channels_last(layout: StridedLayout) -> bool:
-    return layout.is_channels_last
 
 
 def _channels_last(shape: Shape) -> StridedLayout:
     return in_order(shape, (0, 2, 3, 1))
 
 
-def _as_is(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+def _same(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
     return InputGradients((gradient,))
 
 
@@ -291,14 +264,14 @@ def _cut(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], outpu
     """A new tensor with zeros around the gradient of the part."""
     if inputs[0].shape == output.shape:
         return InputGradients((gradient,))
-    return _row_major(op, gradient, inputs, output)
+    return _contiguous(op, gradient, inputs, output)
 
 
 def _cut_up(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
     """The gradients of all pieces, joined: with the channels last if those of all pieces are laid out so."""
     if gradient.is_channels_last and not gradient.is_contiguous:
         raise UnknownLayout
-    return _row_major(op, gradient, inputs, output)
+    return _contiguous(op, gradient, inputs, output)
 
 
 def _permuted(
@@ -309,7 +282,7 @@ def _permuted(
     return InputGradients((StridedLayout(inputs[0].shape, tuple(gradient.strides[place] for place in places)),))
 
 
-def _row_major(
+def _contiguous(
     op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
     return InputGradients(tuple(contiguous(layout.shape) for layout in inputs))
@@ -335,7 +308,7 @@ def _normalized_rows(
 ) -> InputGradients:
     """That of a dense gradient whose rows are in order keeps its layout, wherever its features lie."""
     if output.shape[-1] <= 1 or gradient.strides[-1] == 1:
-        return _row_major(op, gradient, inputs, output)
+        return _contiguous(op, gradient, inputs, output)
     wide = [axis for axis, size in enumerate(output.shape) if size > 1]
     order = sorted(wide, key=lambda axis: -gradient.strides[axis])
     rows = [axis for axis in order if axis != len(output.shape) - 1]
@@ -349,7 +322,7 @@ def _normalized_groups(
     op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
     if gradient.is_contiguous:
-        return _row_major(op, gradient, inputs, output)
+        return _contiguous(op, gradient, inputs, output)
     if gradient.is_channels_last:
         return InputGradients((_channels_last(inputs[0].shape),))
     raise UnknownLayout
@@ -488,30 +461,29 @@ WIDEST_HEAD = 256
 
 Rule = Callable[[Any, StridedLayout, Sequence[StridedLayout], StridedLayout], InputGradients]
 
-_RULES: Mapping[type[Op], Rule] = MappingProxyType(
+_RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **dict.fromkeys((Flatten, Reshape, Squeeze, Unsqueeze), _reshaped),
-        Permute: _permuted,
-        **dict.fromkeys((Slice, Select), _cut),
-        **dict.fromkeys((Chunk, Split), _cut_up),
-        View: _usual,
-        LayerNorm: _normalized_rows,
-        Softmax: _row_major,
-        GroupNorm: _normalized_groups,
-        **dict.fromkeys((GELU, SiLU, Sigmoid, BatchNorm2d, Dropout, StochasticDepth), _following),
-        ReLU: _rectified,
-        Activation: _usual,
-        Convolution: _convolved,
-        **dict.fromkeys((MaxPool2d, AvgPool2d), _pooled),
-        AdaptiveAvgPool2d: _averaged,
-        Linear: _linear,
-        MatrixProduct: _product,
-        ScaledDotProductAttention: _attended,
-        Elementwise: _calculated,
-        Reduction: _reduced,
-        Concatenation: _of_joined,
-        Stack: _of_stacked,
-        Identity: _as_is,
+        "usual": _usual,
+        "same": _same,
+        "contiguous": _contiguous,
+        "elementwise": _following,
+        "elementwise of the output": _rectified,
+        "broadcast": _calculated,
+        "expanded": _reduced,
+        "reshaped": _reshaped,
+        "permuted": _permuted,
+        "zero-padded": _cut,
+        "joined": _cut_up,
+        "part": _of_joined,
+        "part along an axis": _of_stacked,
+        "convolved": _convolved,
+        "pooled": _pooled,
+        "averaged": _averaged,
+        "product of rows": _linear,
+        "batched product": _product,
+        "attention": _attended,
+        "normalized rows": _normalized_rows,
+        "normalized groups": _normalized_groups,
     }
 )
-"""The first rule that fits an op states the layout of its gradients. Other ops have the usual one."""
+"""The rules, by what an op says in `gradient_layout`."""
