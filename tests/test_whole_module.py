@@ -149,10 +149,40 @@ def test_a_module_of_torchvisions_class_is_the_librarys_network(tmp_path: Path) 
     module.layer2[0].conv1.stride = (1, 1)
     with pytest.raises(CheckpointError, match=r"ResNet is not in the file"):
         vggscope.summary(saved(tmp_path / "stride.pth", module))
+    said = "layer2.0.conv1 has stride=(1, 1), in torchvision:resnet18 it is (2, 2)"
+    assert vggscope.inspect(tmp_path / "stride.pth").problems == (said,)
+    module.relu = nn.SiLU()
+    assert vggscope.inspect(saved(tmp_path / "relu.pth", module)).problems == (
+        "relu is of the class SiLU, in torchvision:resnet18 of ReLU",
+        said,
+    )
+    module.relu = nn.ReLU(inplace=False)
+    assert vggscope.inspect(path).problems == ()
     module.layer2[0].conv1.stride = (2, 2)
     module.fc.register_forward_hook(_hook)
     with pytest.raises(CheckpointError, match=r"ResNet is not in the file"):
         vggscope.summary(saved(tmp_path / "hook.pth", module))
+
+
+def test_a_model_of_timm_without_a_classifier_has_the_librarys_settings(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    module = meta(lambda: timm.create_model("resnet10t", num_classes=0))
+    found = vggscope.inspect(saved(tmp_path / "resnet10t.pth", module))
+    assert (found.library_model, found.library_match, found.problems) == ("timm:resnet10t", "other classes", ())
+
+
+def test_a_detector_of_other_classes_has_the_librarys_settings(tmp_path: Path) -> None:
+    """`inspect` compares them with those of the library's module."""
+    settings = {"weights": None, "weights_backbone": None, "num_classes": 5}
+    module = meta(lambda: get_model("fasterrcnn_resnet50_fpn", **settings))
+    path = saved(tmp_path / "model.pth", module)
+    found = vggscope.inspect(path)
+    assert (found.library_match, found.num_classes, found.problems) == ("other classes", 5, ())
+    assert "num_classes=5" in found.load
+    module.rpn.head.cls_logits.stride = (2, 2)
+    assert vggscope.inspect(saved(tmp_path / "changed.pth", module)).problems == (
+        "rpn.head.cls_logits has stride=(2, 2), in torchvision:fasterrcnn_resnet50_fpn it is (1, 1)",
+    )
 
 
 def _hook(*_: object) -> None:

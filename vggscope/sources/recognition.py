@@ -18,9 +18,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from vggscope.checkpoint.contents import unwrapped
 from vggscope.checkpoint.formats.export_archive import FORMAT as EXPORT
+from vggscope.checkpoint.formats.module_tree import plain_settings
 from vggscope.checkpoint.inspection import GRAPHS, Inspection, LibraryModel, inspect, of_library_model
 from vggscope.dtypes import converted, is_floating
 from vggscope.errors import OptionError, option, printable
@@ -35,6 +37,9 @@ from vggscope.sources.timm_sizes import fitting, index
 from vggscope.suppress import suppress_output
 from vggscope.units import DTYPE_BYTES
 from vggscope.vgg.options import BuildOptions
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NEAR = 0.1
 """Models are compared whose numbers of parameters differ from the file's by this fraction at most."""
@@ -56,6 +61,12 @@ _PUBLISHED_CLASSES = 1000
 
 _PREFIXES = 4
 """The largest number of path components before the keys of a network."""
+
+_MOST_SETTINGS = 4
+"""Settings that are told one by one."""
+
+_WITHOUT_EFFECT = ("training", "inplace", "out_features", "out_channels")
+"""Settings of a layer that do not change what it computes at evaluation, or that the shapes of its weights tell."""
 
 _UNCOMPARED = "num_batches_tracked"
 """The counter of a batch norm, which torch 0.4 and FrozenBatchNorm2d do not store."""
@@ -121,7 +132,41 @@ def recognise(inspection: Inspection) -> Inspection:
     found = _match(inspection)
     if found is None:
         return replace(inspection, notes=(*inspection.notes, _searched(inspection)))
-    return of_library_model(inspection, found)
+    named = of_library_model(inspection, found)
+    others = list(_other_settings(inspection, found)) if inspection.modules and found.kind != "nearest" else []
+    more = [f"{len(others) - _MOST_SETTINGS} more settings differ"] if len(others) > _MOST_SETTINGS else []
+    return replace(named, problems=(*named.problems, *others[:_MOST_SETTINGS], *more))
+
+
+def _other_settings(inspection: Inspection, found: LibraryModel) -> Iterator[str]:
+    """The sentences on the layers of a whole module that are set otherwise than those of its library's model."""
+    try:
+        module = _module(found.word, found.num_classes if found.kind == "other classes" else None)
+    except Exception:
+        return
+    parts = dict(module.named_modules())
+    for stored in inspection.modules:
+        part = parts.get(stored.path.removeprefix(found.prefix))
+        kind, theirs, name = stored.kind.rpartition(".")[2], type(part).__name__, printable(stored.path, 60)
+        is_headless = found.num_classes == 0 and kind == "Identity"
+        if part is None or not stored.kind.startswith("torch.nn.modules.") or is_headless:
+            continue
+        if kind != theirs:
+            yield f"{name} is of the class {kind}, in {found.word} of {theirs}"
+            continue
+        settings = dict(plain_settings(dict(vars(part))))
+        for key, value in stored.settings:
+            if key in settings and key not in _WITHOUT_EFFECT and _one(value) != _one(settings[key]):
+                yield f"{name} has {key}={printable(repr(value), 60)}, in {found.word} it is {settings[key]!r}"
+
+
+def _one(value: object) -> object:
+    """A setting, as a single number where it is the same for all axes.
+
+    >>> _one((3, 3)), _one((3, 2)), _one(3)
+    (3, (3, 2), 3)
+    """
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
 def library_word(path: str) -> tuple[str, int | None] | None:
@@ -217,7 +262,9 @@ def _compared(word: str, shapes: dict[str, Shape]) -> _Compared | None:
     classes = 0 if is_headless else compared.classes
     other = None if classes is None or compared.share < NEAREST else _keys(word, classes)
     if other is not None:
-        fitted = replace(_difference(word, other, shapes), other_classes=True)
+        # A detector does not state its number of classes.
+        told = other if other.num_classes is not None else replace(other, num_classes=classes)
+        fitted = replace(_difference(word, told, shapes), other_classes=True)
         if fitted.is_exact:
             return fitted
     return compared
@@ -367,11 +414,7 @@ def _recalled(word: str, num_classes: int | None) -> ModelKeys | None:
 
 
 def _built(word: str, num_classes: int | None) -> ModelKeys:
-    from vggscope.trace.build import without_data
-
-    options = BuildOptions(num_classes=num_classes or None, cache=False)
-    with suppress_output():
-        module = without_data(partial(resolve_module, word, options))
+    module = _module(word, num_classes)
     state = module.state_dict()
     shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_UNCOMPARED)}
     if num_classes == 0:
@@ -383,6 +426,15 @@ def _built(word: str, num_classes: int | None) -> ModelKeys:
     if own is None and module.__class__.__module__.count(".") == 2 and shapes:
         own = next(reversed(shapes.values()))[0]
     return ModelKeys(own if isinstance(own, int) else None, shapes)
+
+
+def _module(word: str, num_classes: int | None) -> nn.Module:
+    """The module of a library's model on the meta device."""
+    from vggscope.trace.build import without_data
+
+    options = BuildOptions(num_classes=num_classes or None, cache=False)
+    with suppress_output():
+        return without_data(partial(resolve_module, word, options))
 
 
 def _packed(keys: ModelKeys) -> bytes:
