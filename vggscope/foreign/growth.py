@@ -45,14 +45,25 @@ def growth(one: Shape, two: Shape) -> Shape | None:
 
 def has_batch(network: Network) -> bool:
     """Whether the axis that grows may be the batch: what is returned grows, and no layer takes it for its steps."""
-    growths = {given.name: given.batch_growth for given in network.inputs}
-    growths.update((node.name, node.batch_growth) for node in network.nodes)
+    growths = _growths(network)
     returned = [name for name in network.returned_nodes if network.shapes[name]]
+    grows = not returned or any(growths[name] is None or any(growths[name] or ()) for name in returned)
+    return grows and not reads_by_steps(network)
+
+
+def reads_by_steps(network: Network) -> bool:
+    """Whether a recurrent layer takes the axis that grows for its steps, so that the batch may be the next one."""
+    growths = _growths(network)
     for node in network.nodes:
         steps = node.op.steps_axis(network.shapes[node.inputs[0]]) if node.inputs else None
         if steps is not None and _grows(growths[node.inputs[0]], steps):
-            return False
-    return not returned or any(growths[name] is None or any(growths[name] or ()) for name in returned)
+            return True
+    return False
+
+
+def _growths(network: Network) -> dict[str, Shape | None]:
+    growths = {given.name: given.batch_growth for given in network.inputs}
+    return {**growths, **{node.name: node.batch_growth for node in network.nodes}}
 
 
 def _grows(growth: Shape | None, axis: int) -> bool:

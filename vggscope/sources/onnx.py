@@ -86,17 +86,17 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
 def _by_batch(
     model: OnnxModel, name: str, given: Sequence[GivenInput], batch_axis: int | None, *, chooses: bool
 ) -> OnnxTranslation:
-    """The graph with the batch at an axis; with `chooses` at the second, where the first is none of a batch.
+    """The graph with the batch at an axis; with `chooses` at the second, where the first is the steps of a sequence.
 
     Where none is, the network has the sizes of the file for a batch of its own.
     """
-    from vggscope.foreign.growth import batch_axis_note, has_batch, no_batch
+    from vggscope.foreign.growth import batch_axis_note, has_batch, no_batch, reads_by_steps
     from vggscope.foreign.onnx.network import translated
 
     first = translated(model, name, given, batch_axis)
     if batch_axis is None or first.network.failure is not None or has_batch(first.network):
         return first
-    if chooses and all(len(given.shape) > 1 for given in first.network.inputs):
+    if chooses and reads_by_steps(first.network) and all(len(given.shape) > 1 for given in first.network.inputs):
         with suppress(VggscopeError):
             second = translated(model, name, given, 1)
             if second.network.failure is None and has_batch(second.network):

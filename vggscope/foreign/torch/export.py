@@ -24,7 +24,15 @@ from vggscope.checkpoint.formats.torch_save import LARGEST_DIRECTORY, places_in
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
 from vggscope.foreign.aten import FunctionCall, translated
-from vggscope.foreign.growth import batch_axis_note, growth, has_batch, is_extrapolated, no_batch, nodes_with_growth
+from vggscope.foreign.growth import (
+    batch_axis_note,
+    growth,
+    has_batch,
+    is_extrapolated,
+    no_batch,
+    nodes_with_growth,
+    reads_by_steps,
+)
 from vggscope.foreign.program import Program, Scope, buffer_value, output_of, parameter_value, product
 from vggscope.foreign.torch.program_tape import program_tape
 from vggscope.foreign.torch.symbols import Sizes, hint_of, solved, symbol_of
@@ -459,8 +467,8 @@ class _ProgramReader:
     def network(self) -> Network:
         """The Network. Raises ShapeError or OptionError for inputs that the program does not take.
 
-        The batch is the axis that the caller names, else one of an open size, else the first. Where that is none of a
-        batch, as the steps of a recurrent layer, it is the second.
+        The batch is the axis that the caller names, else one of an open size, else the first. Where that is the steps of
+        a recurrent layer, it is the second.
         """
         inputs = self.options.inputs
         if inputs is not None and inputs.batch_axis is None:
@@ -480,6 +488,8 @@ class _ProgramReader:
             if is_batch:
                 note = () if inputs is not None else (batch_axis_note(axis),)
                 return replace(found, warnings=(*found.warnings, *note))
+            if not reads_by_steps(found):
+                break
         self._place(0)
         return replace(self._as_filed(), single=no_batch())
 
