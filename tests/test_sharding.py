@@ -104,6 +104,18 @@ class Transformer(nn.Module):
         return self.head(self.blocks(x).mean(1))
 
 
+class Reversed(nn.Module):
+    """Its layers are listed in another order than they run: the largest weight follows the smallest one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.last = nn.Linear(40, 10), nn.Linear(90, 40)
+        self.first = nn.Linear(3 * 16 * 16, 90)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.last(self.first(x.flatten(1))))
+
+
 class Tied(nn.Module):
     """Two layers share a weight, and one runs twice."""
 
@@ -183,6 +195,7 @@ def agree(make: Callable[[], nn.Module], config: StepConfig, wrapped: Callable[[
         (Transformer, StepConfig(gpus=2, optimizer="adam")),
         (Transformer, StepConfig(gpus=4, accumulate=2, clip_grad_norm=True)),
         (Tied, StepConfig(gpus=4)),
+        (Reversed, StepConfig(gpus=2, optimizer="adam")),
         (frozen, StepConfig(gpus=2)),
     ],
 )

@@ -1020,3 +1020,22 @@ def test_a_torch_that_is_too_old_is_named_with_its_version(monkeypatch: pytest.M
     with pytest.raises(MissingTool, match=r"^torch 2\.4\.1\+cu121 is too old: vggscope needs 2\.9 or newer"):
         network_of(nn.Linear(2, 2), "net")
     assert f"torch>={OLDEST_TORCH},<3" in (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_parameters_have_the_order_of_the_module_as_well() -> None:
+    """In which an optimizer steps: a layer may run before another one that was registered first."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.conv = nn.Linear(4, 2), nn.Conv2d(3, 4, 3)
+            self.scale = nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(x).mean((2, 3)) * self.scale)
+
+    module = Model()
+    network = trace(module, (3, 8, 8), "m")
+    assert [p.name for p in network.registered_parameters()] == [name for name, _ in module.named_parameters()]
+    assert [p.name for p in network.parameters()] == ["conv.weight", "conv.bias", "scale", "fc.weight", "fc.bias"]
+    assert trace(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), (8,), "m").registered == ()

@@ -430,6 +430,8 @@ class Network:
       empty if there is none.
     - `sparse_call` is the first function of forward that reads or returns a sparse matrix, empty if there is none.
     - `sparse_gradients` are the parameters whose gradient torch stores as the rows that the batch reads.
+    - `registered` are the names of the parameters in the order in which the module lists them, and an optimizer steps;
+      empty if that is the order of first use.
     - `reads_values` is true if forward reads the values of tensors: on others it may run otherwise.
     - `other_backward` says why the backward pass of training is not that of the nodes, empty if it is. `in_training` is
       then the network that forward runs in training mode, if that is known. It is not written to files.
@@ -466,6 +468,7 @@ class Network:
     without_gradient: str = field(default="", compare=False, repr=False)
     sparse_call: str = field(default="", compare=False, repr=False)
     sparse_gradients: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    registered: tuple[str, ...] = field(default=(), compare=False, repr=False)
     other_backward: str = field(default="", compare=False, repr=False)
     in_training: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)
     answers_any: bool = field(default=False, compare=False, repr=False, metadata=NOT_WRITTEN)
@@ -962,6 +965,16 @@ class Network:
                     yield parameter
         for parameter, _ in self.unused:
             yield parameter
+
+    def registered_parameters(self) -> list[Parameter]:
+        """Return every parameter once, in the order in which an optimizer steps: that of the module's `parameters()`.
+
+        >>> import vggscope
+        >>> vggscope.network("D").registered_parameters()[0].name
+        'features.0.weight'
+        """
+        places = {name: place for place, name in enumerate(self.registered)}
+        return sorted(self.parameters(), key=lambda parameter: places.get(parameter.name, len(places)))
 
 
 def input_sizes(network: Network, *, named: bool = False) -> Inputs | None:

@@ -194,7 +194,16 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     is_predicted = agrees and (network.predicts_memory or network.for_batch(2).predicts_memory)
     follows = agrees and not (is_predicted and _trains_otherwise(forward, result.ran_on, watch))
     sparse = tuple(sorted(watch.recorder.sparse_gradients))
-    return replace(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse)
+    order = _registered(network, forward.module)
+    return replace(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse, registered=order)
+
+
+def _registered(network: Network, module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the parameters in the order of the module; empty if it is that of first use."""
+    used = [parameter.name for parameter in network.parameters()]
+    names = set(used)
+    listed = [name for name in dict.fromkeys(name for name, _ in parameters_of(module)) if name in names]
+    return () if listed == used else tuple(listed)
 
 
 def _with_leaves(network: Network, watch: Watch) -> Network:

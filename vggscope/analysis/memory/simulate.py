@@ -308,14 +308,18 @@ def _simulate_clipping(
 
 
 def trained_parameters(network: Network, config: StepConfig) -> tuple[Parameter, ...]:
-    """The parameters that get a gradient; at inference, those that require one."""
+    """The parameters that get a gradient, in the optimizer's order; at inference, those that require one."""
     recorded = recorded_step(network, config) if config.trains else None
     if recorded is not None:
         parameters = {parameter.name: parameter for parameter in network.parameters()}
         return tuple(parameters[name] for name in recorded.trained if name in parameters)
     read = {p.name for node in network.nodes if not node.detached for p in node.parameters}
     head = head_parameters(network) if config.mode == "finetune-head" else None
-    return tuple(p for p in network.parameters() if p.trainable and p.name in read and (head is None or p.name in head))
+    return tuple(
+        parameter
+        for parameter in network.registered_parameters()
+        if parameter.trainable and parameter.name in read and (head is None or parameter.name in head)
+    )
 
 
 def _allocate_resident(

@@ -467,8 +467,8 @@ class _ProgramReader:
     def network(self) -> Network:
         """The Network. Raises ShapeError or OptionError for inputs that the program does not take.
 
-        The batch is the axis that the caller names, else one of an open size, else the first. Where that is the steps of
-        a recurrent layer, it is the second.
+        The batch is the axis that the caller names, else one of an open size, else the first. Where that has the steps
+        of a recurrent layer, it is the second.
         """
         inputs = self.options.inputs
         if inputs is not None and inputs.batch_axis is None:
