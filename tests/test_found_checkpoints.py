@@ -11,6 +11,7 @@ import random
 import tarfile
 import types
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -380,6 +381,22 @@ def test_an_average_beside_the_weights_is_named_and_ignored(tmp_path: Path, keys
     assert {tensor.relation for tensor in compared.tensors} == {"equal"}
     assert {tensor.name.partition(".")[0] for tensor in compared.tensors} == {own}
     assert f"{tmp_path / 'last.ckpt'}: {said}" in compared.notes
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.backbone.", "module."])
+def test_weights_are_loaded_from_behind_any_prefix(tmp_path: Path, prefix: str) -> None:
+    """Also where the network is no VGG, and other tensors or an average stand beside it."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 5, 2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    state = {
+        key: torch.rand_like(value) if value.is_floating_point() else value for key, value in net.state_dict().items()
+    }
+    beside = {"head.weight": torch.rand(3, 2), **prefixed(net.state_dict(), "ema.module.")}
+    torch.save({"state_dict": {**beside, **prefixed(state, prefix)}}, tmp_path / "x.ckpt")
+    found = load_weights(deepcopy(net), str(tmp_path / "x.ckpt")).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+    torch.save({**prefixed(state, "one."), **prefixed(state, "two.")}, tmp_path / "y.pth")
+    with pytest.raises(CheckpointError, match=r"several times: one\., two\."):
+        load_weights(deepcopy(net), str(tmp_path / "y.pth"))
 
 
 def test_averages_of_both_files_are_compared(tmp_path: Path) -> None:

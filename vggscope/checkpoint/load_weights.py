@@ -8,6 +8,7 @@ from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from vggscope.checkpoint.averages import without_averages
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.data import TensorFile, open_checkpoint
 from vggscope.checkpoint.flattened_maps import Segments, flattened_maps
@@ -38,10 +39,11 @@ def load_weights(
     in a framework with the channels last; the Network tells the sides of the map, which is taken for a square without
     it. `rgb` reverses the input channels of the first convolution, which then takes an RGB image in place of BGR.
 
-    A tensor goes to the same key, without a wrapper or prefix of the file's; else to the VGG layer of the same label
-    (conv1_1, fc6), whatever the keys are. Further tensors of the file are ignored. `read` accepts the file first, so
-    code in it does not run. Raises CheckpointError where keys or shapes do not match the module's, or a layer may read
-    a map of unknown sides.
+    A tensor goes to the same key, without what stands before all of the module's keys in the file; else to the layer of
+    a VGG with the same label (conv1_1, fc6), whatever the keys are. Further tensors of the file are ignored, also a
+    running average of the weights beside them. `read` accepts the file first, so code in it does not run. Raises
+    CheckpointError where keys or shapes do not match the module's, or match in several places, or a layer may read a
+    map of unknown sides.
     """
     import torch
 
@@ -49,7 +51,7 @@ def load_weights(
     inspection = examine(checkpoint)
     wanted = module.state_dict()
     shapes = {tensor.name: tensor.shape for tensor in checkpoint.tensors}
-    prefix = inspection.prefix if not shapes.keys() & wanted.keys() else ""
+    prefix = _prefix(inspection, shapes, wanted, without_averages(checkpoint).averages)
     names: dict[str, str] = {key.removeprefix(prefix): key for key in shapes}
     # Other frameworks do not count the batches.
     needed = [key for key in wanted if key in names or not key.endswith(_COUNTER)]
@@ -72,6 +74,23 @@ def load_weights(
     if rgb:
         _reverse_channels(module, path)
     return module
+
+
+def _prefix(
+    inspection: Inspection, shapes: Mapping[str, Shape], wanted: Iterable[str], averages: tuple[str, ...]
+) -> str:
+    """What stands before the module's keys in the file. Raises CheckpointError where several prefixes fit."""
+    keys = [key for key in wanted if not key.endswith(_COUNTER)]
+    if not keys or shapes.keys() & set(keys):
+        return ""
+    starts = [name.removesuffix(keys[0]) for name in shapes if name.endswith(f".{keys[0]}")]
+    fitting = [
+        start for start in starts if not start.startswith(averages) and all(start + key in shapes for key in keys)
+    ]
+    if len(fitting) > 1 and inspection.prefix not in fitting:
+        problem = f"{inspection.path} holds the weights of this model several times: {printable(listed(fitting))}"
+        raise CheckpointError(problem, "save those that you want in a file of their own")
+    return fitting[0] if len(fitting) == 1 else inspection.prefix
 
 
 def _maps(
