@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -79,35 +77,6 @@ def test_keyword_arguments_are_those_of_the_classes_that_take_them() -> None:
     )
     assert set(choices.ModelOptions.__annotations__) == {*choices.WordOptions.__annotations__, *api.INPUT_OPTIONS}
     assert set(choices.StepOptions.__annotations__) == set(StepConfig.__dataclass_fields__)
-
-
-@pytest.mark.slow
-def test_a_type_checker_refuses_a_wrong_word(tmp_path) -> None:
-    pytest.importorskip("mypy")
-    snippet = tmp_path / "snippet.py"
-    snippet.write_text(
-        "import vggscope\n"
-        'vggscope.diagram("D", style="blocks", head="dense").save("d.svg")\n'
-        'report: vggscope.MemoryReport = vggscope.memory("D", (8, 3, 224, 224), optimizer="adam", batch_norm=True)\n'
-        "try:\n"
-        '    vggscope.diff("D", ignore=["names"]).verdict\n'
-        "except vggscope.ShapeError as error:\n"
-        "    print(error.remedy)\n"
-        'vggscope.diagram("D", style="blok")\n'
-        'vggscope.memory("D", optimiser="adam")\n'
-        'vggscope.memory("D", mode="trian")\n'
-        'vggscope.summary("D", num_classes="ten")\n'
-        'vggscope.diff("D", ignore=["name"])\n'
-        'vggscope.compare("D", head="round")\n'
-        'vggscope.memory("D").save("x.svg", theme="ligth")\n'
-        'vggscope.memory("D").picture(dpi="72")\n'
-        'vggscope.compare("D", sort="mcas")\n'
-        'vggscope.fleet("D", columns=["parms"])\n'
-    )
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(snippet)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CLI.parent.parent)
-    refused = {int(line) for line in re.findall(r"^.*snippet\.py:(\d+): error", done.stdout, re.MULTILINE)}
-    assert refused == set(range(8, 18)), done.stdout
 
 
 # The command line.

@@ -34,7 +34,13 @@ def right() -> None:
     handle.remove()
     with vggscope.register_op(Gate, macs=lambda call: call.inputs[0][1], shape=lambda call: call.inputs[0]):
         pass
-    print(macs, names, first, params, peak, kinds, points, fields, frame)
+    vggscope.diagram("D", style="blocks", head="dense").save("d.svg")
+    memory: vggscope.MemoryReport = vggscope.memory("D", (8, 3, 224, 224), optimizer="adam", batch_norm=True)
+    try:
+        verdict: str = vggscope.diff("D", ignore=["names"]).verdict
+    except vggscope.ShapeError as error:
+        verdict = error.remedy
+    print(memory, verdict, macs, names, first, params, peak, kinds, points, fields, frame)
 
 
 def wrong() -> None:
@@ -42,4 +48,14 @@ def wrong() -> None:
     text: str = report["conv3_2"].params  # type: ignore[assignment]
     vggscope.register_op(Gate, macs="many")  # type: ignore[arg-type]
     vggscope.summary("D", inputsize=(3, 8, 8))  # type: ignore[call-arg]
+    vggscope.diagram("D", style="blok")  # type: ignore[arg-type]
+    vggscope.memory("D", optimiser="adam")  # type: ignore[call-arg]
+    vggscope.memory("D", mode="trian")  # type: ignore[arg-type]
+    vggscope.summary("D", num_classes="ten")  # type: ignore[arg-type]
+    vggscope.diff("D", ignore=["name"])  # type: ignore[list-item]
+    vggscope.compare("D", head="round")  # type: ignore[arg-type]
+    vggscope.memory("D").save("x.svg", theme="ligth")  # type: ignore[arg-type]
+    vggscope.memory("D").picture(dpi="72")  # type: ignore[call-arg]
+    vggscope.compare("D", sort="mcas")  # type: ignore[arg-type]
+    vggscope.fleet("D", columns=["parms"])  # type: ignore[list-item]
     print(text)
