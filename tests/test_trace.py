@@ -824,6 +824,8 @@ def test_a_convolution_that_is_said_quickly_is_torchs(
     try:
         truth = F.conv2d(*args)
     except RuntimeError:
+        truth = None
+    if truth is None or not truth.numel():  # torch 2.9 gives nothing where later versions refuse the kernel
         assert found is None
     else:
         assert found is not None
