@@ -131,7 +131,8 @@ def runner(word: str, options: BuildOptions) -> ProgramRunner | None:
     path = weights_path(word)
     if read(path).format != TORCH_SCRIPT:
         return None
-    from vggscope.foreign.torch.program_run import ProgramRunner, given_data
+    from vggscope.foreign.file_runner import given_data
+    from vggscope.foreign.torch.program_run import ProgramRunner
     from vggscope.foreign.torch.script import tape_of_script
 
     with explained(path):

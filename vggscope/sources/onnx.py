@@ -44,12 +44,10 @@ def runner(word: str, options: BuildOptions) -> OnnxRunner:
     """The file as onnxruntime runs it, on the data in `options` if they hold any. Raises as `load` does, and
     MissingTool where onnxruntime is not installed.
     """
+    from vggscope.foreign.file_runner import given_data
     from vggscope.foreign.onnx.run import OnnxRunner
-    from vggscope.trace.inputs import from_data
 
-    inputs = options.inputs
-    data = None if inputs is None or inputs.data is None else from_data(inputs.data, inputs.batch_axis).for_samples(1)
-    return OnnxRunner(word, *_read(word, options), data)
+    return OnnxRunner(word, *_read(word, options), given_data(options))
 
 
 def inputs(word: str) -> Inputs | None:

@@ -52,7 +52,8 @@ def runner(word: str, options: BuildOptions) -> ProgramRunner:
     Raises as `load` does, and ModelError for an op that is not run, or a weight that is not read.
     """
     from vggscope.checkpoint.reader import read
+    from vggscope.foreign.file_runner import given_data
     from vggscope.foreign.torch.export import tape_of
-    from vggscope.foreign.torch.program_run import ProgramRunner, given_data
+    from vggscope.foreign.torch.program_run import ProgramRunner
 
     return ProgramRunner(tape_of(word, options), read(word), given_data(options))

@@ -17,6 +17,7 @@ from vggscope.checkpoint.formats.onnx_model import DTYPES, OnnxModel
 from vggscope.checkpoint.formats.protobuf import LENGTH, LONGEST_TEXT
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import MissingTool, ModelError, VggscopeError, option, printable
+from vggscope.foreign.file_runner import FileRunner
 from vggscope.foreign.onnx.network import OnnxTranslation
 from vggscope.graph import Node
 from vggscope.ops.base import Shape
@@ -32,19 +33,16 @@ _GRAPH, _OUTPUT, _NAME = 7, 12, 1
 """The fields of ModelProto, GraphProto and ValueInfoProto that name an output."""
 
 
-class OnnxRunner:
+class OnnxRunner(FileRunner):
     """A file's graph for one comparison: its inputs, the weights of its layers, and what it computes."""
-
-    holds_weights = True
 
     def __init__(self, path: str, model: OnnxModel, translation: OnnxTranslation, given: CallInputs | None) -> None:
         if not _is_installed():
             raise MissingTool("running an ONNX file needs onnxruntime", "pip install 'vggscope[onnxruntime]'")
-        self.network = translation.network
+        super().__init__(translation.network, given)
         self._path = path
         self._model = model
         self._translation = translation
-        self._given = given
         _check_locations(model, self.network.name)
 
     @property
@@ -53,21 +51,6 @@ class OnnxRunner:
         import onnxruntime
 
         return f"onnxruntime {onnxruntime.__version__}"
-
-    @property
-    def dtype(self) -> str:
-        """The floating-point type that it computes in."""
-        return self.network.dtype
-
-    def inputs(self) -> CallInputs:
-        """The inputs that were given, or else zeros of the sizes and types of the Network's."""
-        import torch
-
-        if self._given is not None:
-            return self._given
-        types = (getattr(torch, given.dtype or self.network.dtype) for given in self.network.inputs)
-        zeros = (torch.zeros(given.shape, dtype=kind) for given, kind in zip(self.network.inputs, types))
-        return CallInputs(tuple(zeros))
 
     def tensors(self, nodes: Sequence[Node]) -> dict[str, list[Tensor]]:
         """The weights and running statistics of these layers in torch's layout, by the layer's name.

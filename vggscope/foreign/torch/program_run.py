@@ -9,22 +9,19 @@ from vggscope.builders.graph_module import GraphTape, graph_module
 from vggscope.checkpoint.contents import Checkpoint
 from vggscope.checkpoint.data import TensorFile, open_checkpoint
 from vggscope.errors import ModelError, printable
+from vggscope.foreign.file_runner import FileRunner
 from vggscope.graph import Node
-from vggscope.trace.inputs import CallInputs, from_data
-from vggscope.vgg.options import BuildOptions
+from vggscope.trace.inputs import CallInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ProgramRunner:
+class ProgramRunner(FileRunner):
     """A file's program for one comparison: its inputs, the weights of its layers, and what it computes."""
 
-    holds_weights = True
-
     def __init__(self, tape: GraphTape, checkpoint: Checkpoint, given: CallInputs | None) -> None:
-        self.network = tape.network
-        self._given = given
+        super().__init__(tape.network, given)
         self._module: Any = _loaded(tape, checkpoint)
         self._held: dict[str, Tensor] = self._module.state_dict()
 
@@ -34,21 +31,6 @@ class ProgramRunner:
         import torch
 
         return f"torch {torch.__version__.partition('+')[0]}"
-
-    @property
-    def dtype(self) -> str:
-        """The floating-point type that it computes in."""
-        return self.network.dtype
-
-    def inputs(self) -> CallInputs:
-        """The inputs that were given, or else zeros of the sizes and types of the Network's."""
-        import torch
-
-        if self._given is not None:
-            return self._given
-        types = (getattr(torch, given.dtype or self.network.dtype) for given in self.network.inputs)
-        zeros = (torch.zeros(given.shape, dtype=kind) for given, kind in zip(self.network.inputs, types))
-        return CallInputs(tuple(zeros))
 
     def tensors(self, nodes: Sequence[Node]) -> Mapping[str, list[Tensor]]:
         """The weights and running statistics of these layers, by the layer's name."""
@@ -65,12 +47,6 @@ class ProgramRunner:
         made, layers = self._module.outputs_of(inputs.tensors(), [node.name for node in nodes])
         output = made[self.network.output_place] if isinstance(made, tuple) else made
         return output, layers
-
-
-def given_data(options: BuildOptions) -> CallInputs | None:
-    """The tensors that the options hold as inputs, for one sample; None without any."""
-    inputs = options.inputs
-    return None if inputs is None or inputs.data is None else from_data(inputs.data, inputs.batch_axis).for_samples(1)
 
 
 def _keys(node: Node) -> list[str]:
