@@ -90,7 +90,7 @@ def trace(name: str) -> Work:
     from vggscope.trace.network import network_of
 
     module = made(name)
-    return lambda: costs(network_of(module, name, size(module), batch=1))
+    return lambda: costs(network_of(module, name, size(module), batch=1, memory=False))
 
 
 def trace_summary(name: str) -> Work:

@@ -12,8 +12,12 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
+from vggscope.analysis.cost import costs
 from vggscope.errors import ModelError
 from vggscope.graph import Network
+from vggscope.inputs import InputSize
+from vggscope.trace.inputs import from_sizes
+from vggscope.trace.network import network_of
 from vggscope.trace.preserve import stored_tensors
 
 BY_RULES = "the peak memory is by the rules of each op"
@@ -41,6 +45,44 @@ def test_a_summary_says_that_a_peak_is_by_rule() -> None:
     assert vggscope.compare(network).models[0].warnings == vggscope.summary(network).warnings
     assert not vggscope.summary(module, input_data=torch.randn(1, 16, 32)).warnings
     assert not vggscope.summary(vggscope.network("D")).warnings
+
+
+class NotesItsMode(nn.Module):
+    """Passes its mode on, and permutes: torch copies a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen.append(self.linear.training)
+        return self.linear(functional.dropout(x, training=self.training).permute(0, 2, 1).reshape(-1, 6, 8))
+
+
+seen: list[bool] = []
+
+
+def test_a_trace_without_memory_runs_no_training_mode_and_says_so() -> None:
+    inputs = from_sizes(module := NotesItsMode(), [InputSize((6, 8))])
+    runs = {}
+    for memory in (True, False):
+        seen.clear()
+        runs[memory] = network_of(module, "net", inputs, memory=memory), True in seen
+    (whole, ran_training), (plain, ran_training_without) = runs[True], runs[False]
+    assert (ran_training, ran_training_without) == (True, False)
+    assert whole == plain
+    assert costs(whole) == costs(plain)
+    assert (whole.predicts_memory, plain.predicts_memory) == (True, False)
+    assert [text.partition(",")[0] for text in vggscope.summary(plain).warnings] == [BY_RULES]
+    assert not vggscope.summary(whole).warnings
+
+
+@pytest.mark.parametrize("analysis", [vggscope.receptive_fields, vggscope.summary])
+def test_receptive_fields_run_no_training_mode(analysis: Callable[..., object]) -> None:
+    seen.clear()
+    analysis(NotesItsMode(), (1, 6, 8))
+    assert seen
+    assert (True in seen) == (analysis is vggscope.summary)
 
 
 def test_a_diff_compares_training_memory_by_rule_only_where_rules_hold() -> None:

@@ -162,10 +162,12 @@ def _network(
     batch: int | None = None,
     *,
     backward: bool = False,
+    memory: bool = True,
 ) -> Network:
     """The Network of a model, with a recording of torch in the `steps` whose memory the rules do not predict.
 
     `batch` is the one whose figures are wanted, None for any. `backward` asks for the costs of the backward pass.
+    Without `memory`, that of a module lacks what the memory analysis alone reads.
     """
     if isinstance(model, Network):
         return model if inputs is None else _with_inputs(model, inputs)
@@ -187,7 +189,8 @@ def _network(
         )
     if set(options) - {*INPUT_OPTIONS, "cache"}:
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
-    return network_of(model, type(model).__name__, inputs, steps=steps, batch=batch, backward=backward)
+    name = type(model).__name__
+    return network_of(model, name, inputs, steps=steps, batch=batch, backward=backward, memory=memory)
 
 
 def _peaks(dtype: str | None, samples: int | None = None, *, for_any_batch: bool = False) -> tuple[StepRequest, ...]:
@@ -299,7 +302,7 @@ def operations(
     from vggscope.units import check_batch
 
     check_batch(batch, dtype)
-    shown = _network(model, _inputs(input_size, options), options, batch=batch, backward=True)
+    shown = _network(model, _inputs(input_size, options), options, batch=batch, backward=True, memory=False)
     size = shown.given_batch if batch is None else batch
     return count_operations(shown, size, dtype, count=count, card=card)
 
@@ -774,7 +777,7 @@ def receptive_fields(
     """
     from vggscope.analysis.receptive_field.result import describe
 
-    described = network(model, input_size, **options)
+    described = _network(model, _inputs(input_size, options), options, memory=False)
     layers = (at,) if isinstance(at, str) else tuple(at)
     result = describe(described, layers, unit, of)
     if not effective:

@@ -421,7 +421,7 @@ class Network:
       this type.
     - `steps` are the steps that torch was recorded in, for a module whose memory the rules do not predict.
     - `follows_rules` is false if the traced module does more than its ops tell: torch counts otherwise, forward turns
-      autocast on, or its training step runs other code.
+      autocast on, or its training step runs other code. It is false too if the trace was not asked for the memory.
     - `knows_layouts` is true if `copies_gradient` of the nodes is known, from the memory layouts of a trace.
     - `registers_all` is false if modules with parameters ran that are not registered: autograd computes gradients of
       parameters that the network does not have.

@@ -32,9 +32,9 @@ class Forward:
     """A module with its parameters and packed weights as constants, on the device of a run, and its own dtype.
 
     `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
-    `training`: the module is in training mode. `samples` is the batch whose figures are wanted. `compares` and
-    `describes` are as a Recorder's. `paths` are the paths of the module's parts by id. `earlier` are the calls of a run
-    that this one follows.
+    `training`: the module is in training mode. `samples` is the batch whose figures are wanted. `compares`, `describes`
+    and `memory` are as a Recorder's. `paths` are the paths of the module's parts by id. `earlier` are the calls of a
+    run that this one follows.
     """
 
     module: nn.Module
@@ -49,6 +49,7 @@ class Forward:
     describes: bool = True
     training: bool = False
     samples: int = 1
+    memory: bool = True
     earlier: Calls | None = None
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
@@ -81,6 +82,7 @@ class Forward:
             dtype=self.dtype,
             compares=self.compares,
             describes=self.describes,
+            memory=self.memory,
         )
         watch = Watch(
             recorder,

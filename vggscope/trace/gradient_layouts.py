@@ -9,13 +9,15 @@ follow from them by the rules of this file, which state what torch's kernels ret
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from vggscope.graph import Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
+from vggscope.record import changed
 from vggscope.trace.recorder import Recorder
 
 Strides = tuple[int, ...]
@@ -125,6 +127,24 @@ def elementwise(shape: Shape, operands: Sequence[Strides]) -> StridedLayout:
             elif order:
                 break
     return in_order(shape, axes[::-1])
+
+
+def with_copied_gradients(network: Network, one: Recorder, two: Recorder | None) -> Network:
+    """Return the network with the nodes that copy gradients, if they are known. `one` and `two` are as below."""
+    copies = copied_gradients(network.nodes, one, two)
+    # Of a view that is a copy for two samples, the run on one does not tell how long its source is needed.
+    if copies is None or any(
+        node.batched_op and node.batched_op.allocates != node.op.allocates for node in network.nodes
+    ):
+        return network
+    alone, several = copies
+    nodes = tuple(
+        changed(node, copies_gradient=node.name in alone, copies_batched_gradient=node.name in several)
+        if node.name in alone | several
+        else node
+        for node in network.nodes
+    )
+    return replace(network, nodes=nodes, knows_layouts=any(node.op.needs_layout for node in nodes))
 
 
 def copied_gradients(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -95,6 +96,7 @@ def network_of(
     steps: Sequence[StepRequest] = (),
     batch: int | None = None,
     backward: bool = False,
+    memory: bool = True,
 ) -> Network:
     """Return the Network of a module on the inputs that `spec` describes.
 
@@ -104,7 +106,8 @@ def network_of(
     `module` has none: a forward that reads values needs them. `steps` are those that torch is recorded in, if the
     rules do not predict their memory. A forward that reads sizes is run on `batch` samples too, or on ANY_BATCH if the
     caller names no batch. `backward` asks for the costs of the backward pass: a forward that reads its mode is run in
-    training mode too.
+    training mode too. Without `memory`, what the memory analysis alone reads is left out, and the Network predicts no
+    memory.
 
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input, and
     MissingTool with a torch that is too old.
@@ -115,14 +118,15 @@ def network_of(
     inputs = attached or example_of(module) if spec is None else specified(module, spec)
     wanted = [request.samples or ANY_BATCH * request.for_any_batch for request in steps]
     samples = max(*wanted, batch or 0, 1) if steps or batch else ANY_BATCH
+    run_on = partial(_run, module, name, rebuild, samples, memory=memory)
     if inputs is not None:
-        result = _noted(_run(module, name, inputs, rebuild, samples, is_example=spec is None), inputs.note)
+        result = _noted(run_on(inputs, is_example=spec is None), inputs.note)
         if isinstance(result.error, _SHAPE_ERRORS):
             other = _with_batch_in_size(module, spec) or _with_length(module, spec)
-            retried = _run(module, name, other, rebuild, samples) if other is not None else result
+            retried = run_on(other) if other is not None else result
             result = result if retried.error is not None else retried
     else:
-        result = _first_that_fits(module, name, rebuild, samples)
+        result = _first_that_fits(module, run_on)
     network = _checked(module, result)
     if backward:
         with step(f"running {name} in training mode"):
@@ -184,11 +188,7 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
 
 
 def _first_that_fits(
-    module: nn.Module,
-    name: str,
-    rebuild: Callable[[], nn.Module] | None,
-    samples: int = 1,
-    readers: Mapping[int, Reader] = MappingProxyType({}),
+    module: nn.Module, run_on: Callable[[CallInputs], Run], readers: Mapping[int, Reader] = MappingProxyType({})
 ) -> Run:
     """Return the run on the first inputs that fit, else the one that came furthest.
 
@@ -201,11 +201,11 @@ def _first_that_fits(
     tried: list[str] = []
     errors: set[str] = set()
     for inputs in candidates(module, readers):
-        result = _run(module, name, inputs, rebuild, samples)
+        result = run_on(inputs)
         tried.append(inputs.text)
         errors.add(_without_input_shape(result.network.failure or str(result.error)))
         found = _other_readers(module, result, readers, is_first=len(tried) == 1)
-        other = _first_that_fits(module, name, rebuild, samples, found) if found is not None else None
+        other = _first_that_fits(module, run_on, found) if found is not None else None
         if other is not None and (other.error is None or _is_by_layer(result, found, readers)):
             return other
         if result.error is None and _mixes_batch(result.network):
@@ -420,10 +420,11 @@ _KIND_ERRORS = (TypeError, KeyError)
 def _run(
     module: nn.Module,
     name: str,
-    inputs: CallInputs,
     rebuild: Callable[[], nn.Module] | None,
-    samples: int = 1,
+    samples: int,
+    inputs: CallInputs,
     *,
+    memory: bool,
     is_example: bool = False,
 ) -> Run:
     """Run a module without data, or with its weights if forward reads values.
@@ -431,23 +432,24 @@ def _run(
     `is_example`: the inputs are the module's own example, which has values if the module is built with weights.
     """
     with listed_once(module):
-        return _run_listed(module, name, inputs, rebuild, samples, is_example=is_example)
+        return _run_listed(module, name, rebuild, samples, inputs, memory=memory, is_example=is_example)
 
 
 def _run_listed(
     module: nn.Module,
     name: str,
-    inputs: CallInputs,
     rebuild: Callable[[], nn.Module] | None,
     samples: int,
+    inputs: CallInputs,
     *,
+    memory: bool,
     is_example: bool,
 ) -> Run:
     if has_quantized_tensors(module):
         note = f"its weights are quantised: it was run on {_values_of(inputs)}"
-        return _noted(run(module, inputs.to("cpu"), name, "cpu"), note)
+        return _noted(run(module, inputs.to("cpu"), name, "cpu", memory=memory), note)
     with step(f"running {name}"):
-        result = run(_initialised(module, inputs, rebuild), inputs, name, samples=samples)
+        result = run(_initialised(module, inputs, rebuild), inputs, name, samples=samples, memory=memory)
     if not result.wants_data:
         return result
     line = own_line(result.error) if result.error else ""
@@ -461,7 +463,8 @@ def _run_listed(
     read = f"forward reads values{f' ({line})' if line else ''}"
     note = f"{read}: it was run on {_values_of(inputs)}, with its weights"
     with step(f"running {name} with its weights"):
-        result = _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
+        with_data = run(_initialised(with_weights, inputs, None), inputs, name, device, memory=memory)
+        result = _noted(with_data, note)
     return replace(result, network=replace(result.network, reads_values=True))
 
 

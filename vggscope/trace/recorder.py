@@ -95,7 +95,8 @@ class Recorder:
     `is_regular` is whether every tensor is all of its storage, in the order of its axes. `slices` are the nodes whose
     tensor is not, but each of its samples is.
     `compares` is false in a run whose figures are not compared with torch's, `describes` in one of which only ops,
-    shapes and costs are read: its nodes have no constants and no positions in the code.
+    shapes and costs are read: its nodes have no constants and no positions in the code. `memory` is false in one of
+    which nothing is read that the memory analysis alone needs.
     `positions` gives the calls of the user's own code that are running.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
@@ -132,6 +133,7 @@ class Recorder:
     asked: set[object] = field(default_factory=set)
     compares: bool = True
     describes: bool = True
+    memory: bool = True
     positions: Callable[[], tuple[CodePosition, ...]] = current_positions
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
@@ -364,7 +366,7 @@ class Recorder:
             constants=self._constants_of(op, call, parameters) if constants or weights or call.reads else (),
             called_at=self.positions() if self.describes else (),
         )
-        if self.compares and not node.reads_computed_weight:
+        if self.compares and self.memory and not node.reads_computed_weight:
             self._compare_saved(name, op, call, result)
         if (trains or not self.needs_gradient.isdisjoint(sources)) and node.passes_gradient:
             self.needs_gradient.add(name)
@@ -406,7 +408,7 @@ class Recorder:
 
     def _update_named(self, name: str, result: Tensor) -> None:
         """Record which outputs a variable in forward still refers to while this node runs: they stay allocated."""
-        if not self.describes:
+        if not (self.describes and self.memory):
             return
         self.named = {other: tensor for other, tensor in self.named.items() if tensor() is not None}
         self.named_until.update(dict.fromkeys(self.named, name))

@@ -22,6 +22,7 @@ from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
 from vggscope.trace.forward import META, Forward, modes_after_train, with_shape
+from vggscope.trace.gradient_layouts import with_copied_gradients
 from vggscope.trace.inputs import CallInputs, Reader, from_sizes
 from vggscope.trace.node_names import cost_warnings
 from vggscope.trace.parts import buffers_of, parameters_of
@@ -82,13 +83,20 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: st
 
 
 def run(
-    module: nn.Module, inputs: CallInputs, name: str, device: str = META, samples: int = 1, *, training: bool = False
+    module: nn.Module,
+    inputs: CallInputs,
+    name: str,
+    device: str = META,
+    samples: int = 1,
+    *,
+    training: bool = False,
+    memory: bool = True,
 ) -> Run:
     """Run forward on one sample and on two. Return the Network with the error that the first run raised.
 
     If forward fails on one sample of a larger batch, it runs on the whole batch. `samples` is the batch whose figures
     are wanted: a forward that reads sizes runs on it too, because it may take another way. `training` runs the module
-    in training mode, whose Network is for the backward costs alone.
+    in training mode, whose Network is for the backward costs alone. Without `memory`, the Network predicts no memory.
     """
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
@@ -107,6 +115,7 @@ def run(
             compares=not training,
             training=training,
             samples=samples,
+            memory=memory,
         )
         # On the meta device, no values are repeated for several samples.
         run_on = inputs.map(meta_copy) if device == META else inputs
@@ -184,18 +193,26 @@ def _with_torch_count(network: Network, forward: Forward, result: SampleRuns) ->
 def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> Network:
     """Return the network with what stands in the way of predicting a step from its ops."""
     watch = result.watch
-    if result.error is not None or network.torch_count is None:
+    if result.error is not None:
         return network
-    count = network.torch_count
-    network = replace(network, knows_layouts=result.knows_layouts)
-    is_plain = not (watch.autocast or watch.unregistered or watch.keeps_tensors or watch.transforms)
-    agrees = is_plain and not count.disagreements
-    # Training mode is run only if rules would predict its memory.
-    is_predicted = agrees and (network.predicts_memory or network.for_batch(2).predicts_memory)
-    follows = agrees and not (is_predicted and _trains_otherwise(forward, result.ran_on, watch))
+    if forward.memory and result.single is None:
+        network = with_copied_gradients(network, watch.recorder, result.pair)
+    follows = forward.memory and _follows_rules(network, forward, result)
     sparse = tuple(sorted(watch.recorder.sparse_gradients))
     order = _registered(network, forward.module)
     return replace(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse, registered=order)
+
+
+def _follows_rules(network: Network, forward: Forward, result: SampleRuns) -> bool:
+    """Return whether the module does no more than its ops tell, at evaluation and in training."""
+    watch, count = result.watch, network.torch_count
+    if watch.autocast or watch.unregistered or watch.keeps_tensors or watch.transforms:
+        return False
+    if count is None or count.disagreements:
+        return False
+    # Training mode is run only if rules would predict its memory.
+    is_predicted = network.predicts_memory or network.for_batch(2).predicts_memory
+    return not (is_predicted and _trains_otherwise(forward, result.ran_on, watch))
 
 
 def _registered(network: Network, module: nn.Module) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from vggscope.ops.base import Shape
 from vggscope.record import changed, record
 from vggscope.trace.failure import explain
 from vggscope.trace.forward import META, Forward
-from vggscope.trace.gradient_layouts import copied_gradients
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.recorder import Recorder
@@ -25,7 +24,7 @@ TensorT = TypeVar("TensorT", Input, Output)
 class SampleRuns:
     """The nodes, inputs and outputs for one sample with their growth, or without growth if `single` is a reason.
 
-    `knows_layouts` is as a Network's.
+    `pair` is the recorder of the run on two samples, None if that was left out.
     """
 
     watch: Watch
@@ -35,7 +34,7 @@ class SampleRuns:
     outputs: tuple[Output, ...]
     ran_on: CallInputs
     single: str | None = None
-    knows_layouts: bool = False
+    pair: Recorder | None = None
 
 
 def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
@@ -55,7 +54,7 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
     if not inputs.has_batch:
         return SampleRuns(alone, None, *alone.recorded, first, "the inputs have no batch axis")
     if is_sample_wise(alone, first):
-        return _with_layouts(SampleRuns(alone, None, *alone.recorded, first), None)
+        return SampleRuns(alone, None, *alone.recorded, first)
     return _with_growth(forward, inputs, alone, first)
 
 
@@ -75,28 +74,7 @@ def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: Call
     outputs = alone.recorder.outputs
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
     inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
-    result = SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single)
-    return result if single else _with_layouts(result, pair.recorder)
-
-
-def _with_layouts(result: SampleRuns, pair: Recorder | None) -> SampleRuns:
-    """Return a result with the nodes that copy gradients, on one sample and on two. `pair` is None for a run on one
-    sample whose tensors all grow along their first axis.
-    """
-    copies = copied_gradients(result.nodes, result.watch.recorder, pair)
-    # Of a view that is a copy for two samples, the run on one does not tell how long its source is needed.
-    if copies is None or any(
-        node.batched_op and node.batched_op.allocates != node.op.allocates for node in result.nodes
-    ):
-        return result
-    one, two = copies
-    nodes = tuple(
-        changed(node, copies_gradient=node.name in one, copies_batched_gradient=node.name in two)
-        if node.name in one | two
-        else node
-        for node in result.nodes
-    )
-    return replace(result, nodes=nodes, knows_layouts=any(node.op.needs_layout for node in nodes))
+    return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single, pair.recorder)
 
 
 def following(forward: Forward, earlier: Watch) -> Forward:
