@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -265,7 +264,7 @@ def test_a_wrong_rule_for_saved_tensors_is_told(monkeypatch: pytest.MonkeyPatch,
 
     def wrong(self: Op, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         saved = right(self, inputs, output)
-        return replace(saved, extra=(*saved.extra, (output, None)))
+        return saved._replace(extra=(*saved.extra, (output, None)))
 
     before = vggscope.summary(Residual(), input_size=(1, 3, 8, 8)).memory
     monkeypatch.setattr(op, "saved_for_backward", wrong)

@@ -36,7 +36,7 @@ from vggscope.analysis.memory.calls import head_parameters, stages
 from vggscope.analysis.memory.fit import MARGIN, Fit, GpuBudget
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import memory
-from vggscope.analysis.memory.simulate import inference_peak, simulate_step, training_peak
+from vggscope.analysis.memory.simulate import inference_peak, peaks, simulate_step, training_peak
 from vggscope.analysis.memory.step_config import PARALLEL, Shards, StepConfig
 from vggscope.analysis.memory.workspace import workspaces
 from vggscope.analysis.summary import summarize
@@ -483,6 +483,14 @@ def test_the_peak_grows_with_the_batch_and_the_largest_batch_is_exact(
     assert timeline.largest_batch(peak - 1) == batch - 1
 
 
+@given(columns(), st.integers(1, 10**7))
+def test_the_peaks_of_a_summary_are_those_of_the_timelines(line: str, batch: int) -> None:
+    net = network(line, SIDE)
+    configs = StepConfig(mode="inference"), StepConfig()
+    of_timelines = {config.trains: simulate_step(net, config).peak_bytes(batch) for config in configs}
+    assert peaks(net, batch) == (of_timelines, ())
+
+
 def test_a_batch_of_ten_million_takes_the_work_of_one() -> None:
     net = network("D")
     assert net.shapes
@@ -496,14 +504,14 @@ def test_a_batch_of_ten_million_takes_the_work_of_one() -> None:
 
 def test_summary_and_memory_give_the_same_numbers() -> None:
     net = network("C", 128)
-    peaks = summarize(net, 16, "bfloat16").memory
+    known = summarize(net, 16, "bfloat16").memory
     assert (
-        peaks.training_peak_bytes
+        known.training_peak_bytes
         == memory(net, 16, StepConfig(dtype="bfloat16")).peak_bytes
         == training_peak(converted(net, "bfloat16"), 16)
     )
     inference = memory(net, 16, StepConfig(mode="inference", dtype="bfloat16"))
-    assert peaks.inference_peak_bytes == inference.peak_bytes == inference_peak(converted(net, "bfloat16"), 16)
+    assert known.inference_peak_bytes == inference.peak_bytes == inference_peak(converted(net, "bfloat16"), 16)
     assert inference.optimizer is None
     assert inference.gradients_bytes == inference.optimizer_bytes == 0
 

@@ -655,7 +655,8 @@ class Network:
         >>> network.input_shapes(network.nodes[0])
         ((1, 3, 224, 224),)
         """
-        return tuple(self.shapes[name] for name in node.inputs)
+        shapes = self.shapes
+        return tuple([shapes[name] for name in node.inputs])
 
     def output_shape(self, node: Node) -> Shape:
         """Return the output shape of a node.
@@ -676,6 +677,20 @@ class Network:
         """
         self.require_batch(batch)
         return _grown(self.shapes[name], self.growth_of(name), batch)
+
+    def batched_shapes(self, batch: int) -> dict[str, Shape]:
+        """Return the output shape of each node, and of the inputs, at a batch. Raises ShapeError as `require_batch`.
+
+        >>> import vggscope
+        >>> vggscope.network("D").batched_shapes(32)["features.0"]
+        (32, 64, 224, 224)
+        """
+        self.require_batch(batch)
+        if batch == 1:
+            return self.shapes
+        growths = {given.name: given.batch_growth for given in self.inputs}
+        growths.update({node.name: node.batch_growth for node in self.nodes})
+        return {name: _grown(shape, growths[name], batch) for name, shape in self.shapes.items()}
 
     def growth_of(self, name: str) -> Shape | None:
         """By how much each axis of an input or of a node's output grows with each further sample; None where the first
@@ -739,7 +754,7 @@ class Network:
         6912
         """
         elements = numel(tensor.shape) if tensor.stored is None else tensor.stored
-        return elements * self.element_bytes_of(tensor) + tensor.index_bytes
+        return elements * ELEMENT_BYTES[tensor.dtype or self.dtype] + tensor.index_bytes
 
     def for_batch(self, batch: int) -> Network:
         """Return the network with the ops that torch uses at a batch of this size.
@@ -826,7 +841,7 @@ class Network:
         >>> vggscope.network("D").parameters_known
         138357544
         """
-        return sum(numel(parameter.shape) for parameter in self.parameters())
+        return sum([numel(parameter.shape) for parameter in self._parameters])
 
     @cached_property
     def predicts_inference(self) -> bool:
@@ -957,14 +972,15 @@ class Network:
         >>> next(vggscope.network("D").parameters())
         Parameter(name='features.0.weight', shape=(64, 3, 3, 3), trainable=True)
         """
-        seen: set[str] = set()
+        return iter(self._parameters)
+
+    @cached_property
+    def _parameters(self) -> tuple[Parameter, ...]:
+        first: dict[str, Parameter] = {}
         for node in self.nodes:
             for parameter in node.parameters:
-                if parameter.name not in seen:
-                    seen.add(parameter.name)
-                    yield parameter
-        for parameter, _ in self.unused:
-            yield parameter
+                first.setdefault(parameter.name, parameter)
+        return (*first.values(), *(parameter for parameter, _ in self.unused))
 
     def registered_parameters(self) -> list[Parameter]:
         """Return every parameter once, in the order in which an optimizer steps: that of the module's `parameters()`.

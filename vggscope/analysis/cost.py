@@ -7,16 +7,15 @@ as torch.utils.flop_counter counts them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from vggscope.graph import Network, Node, Parameter
+from vggscope.graph import Network, Node
 from vggscope.ops.base import numel
 from vggscope.ops.constant import WithConstants
-from vggscope.record import record
 from vggscope.units import count_text
 
 
-@record
-class Cost:
+class Cost(NamedTuple):
     """The cost of one node. `params` counts parameters that no earlier node uses; `macs` is None if unknown."""
 
     params: int
@@ -29,9 +28,14 @@ def costs(network: Network, batch: int = 1) -> dict[str, Cost]:
     counted: set[str] = set()
     cost = {}
     for node in network.nodes:
-        new = [parameter for parameter in node.parameters if parameter.name not in counted]
-        counted.update(parameter.name for parameter in new)
-        cost[node.name] = Cost(_size(new), _size([p for p in new if p.trainable]), _macs(network, node, batch))
+        params = trainable = 0
+        for parameter in node.parameters:
+            if parameter.name not in counted:
+                counted.add(parameter.name)
+                size = numel(parameter.shape)
+                params += size
+                trainable += size * parameter.trainable
+        cost[node.name] = Cost(params, trainable, _macs(network, node, batch))
     return cost
 
 
@@ -151,7 +155,7 @@ def _needed(node: Node, needs: dict[str, bool]) -> tuple[tuple[bool, ...], bool]
 
 
 def _macs(network: Network, node: Node, batch: int) -> int | None:
-    return _batched(network, node, node.op.macs(network.input_shapes(node), network.output_shape(node)), batch)
+    return _batched(network, node, node.op.macs(network.input_shapes(node), network.shapes[node.name]), batch)
 
 
 def _batched(network: Network, node: Node, macs: int | None, batch: int) -> int | None:
@@ -159,7 +163,3 @@ def _batched(network: Network, node: Node, macs: int | None, batch: int) -> int 
     if macs is None or (node.irregular and batch > 1):
         return None
     return macs * (1 if node.name in network.batchless else batch)
-
-
-def _size(parameters: list[Parameter]) -> int:
-    return sum(numel(parameter.shape) for parameter in parameters)

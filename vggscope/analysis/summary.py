@@ -16,7 +16,7 @@ from vggscope.graph import Network, Node, Parameter, TorchCount
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.record import record, uncollected
 from vggscope.result import TableResult
-from vggscope.units import rule_text
+from vggscope.units import ELEMENT_BYTES, rule_text
 from vggscope.vgg.labels import stage_of
 
 
@@ -248,7 +248,8 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
     cost, unowned = _split_unowned(network, costs(network, batch))
     fields = receptive_fields(network)
     memory, unknown = _peaks(network, batch)
-    layers = tuple(_layer(network, node, cost[node.name], fields[node.name], batch) for node in network.nodes)
+    shapes = network.batched_shapes(batch)
+    layers = tuple([_layer(network, node, cost[node.name], fields[node.name], shapes) for node in network.nodes])
     others = (*unowned, *(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused))
     return Summary(
         schema="vggscope/summary@1",
@@ -286,27 +287,30 @@ def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str
     rows, others = dict(cost), list[OtherParameters]()
     for node in network.nodes:
         read = {p.name: numel(p.shape) for p in node.parameters if p.name not in owned}
+        if not read:
+            continue
         owned.update(read)
-        if read and cost[node.name].macs == 0:
+        if cost[node.name].macs == 0:
             others += (OtherParameters(name, size, "read by a function, no layer's own") for name, size in read.items())
-            rows[node.name] = replace(cost[node.name], params=cost[node.name].params - sum(read.values()))
+            rows[node.name] = cost[node.name]._replace(params=cost[node.name].params - sum(read.values()))
     return rows, tuple(others)
 
 
 def _layer(
-    network: Network, node: Node, cost: Cost, receptive_field: ReceptiveField | None, batch: int
+    network: Network, node: Node, cost: Cost, receptive_field: ReceptiveField | None, batched: Mapping[str, Shape]
 ) -> LayerSummary:
     output = network.output_shape(node)
     source = node.inputs[0] if node.inputs else node.name
     source_shape = network.shapes[source]
     window = _ruling(node.op.window(source_shape[2:]), source_shape[2:], output[2:])
-    batched = network.batched(node.name, batch)
+    dtype = node.dtype or network.dtype
+    position = node.position
     return LayerSummary(
         name=node.name,
         label=node.label,
         op=node.op.name,
-        input_shape=network.batched(source, batch),
-        output_shape=batched,
+        input_shape=batched[source],
+        output_shape=batched[node.name],
         kernel_size=window.kernel_size if window else None,
         stride=window.stride if window else None,
         padding=window.padding if window else None,
@@ -314,12 +318,12 @@ def _layer(
         params=None if node.op.hides_parameters else cost.params,
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
-        activation_bytes=numel(batched) * network.element_bytes(node.name) if node.op.allocates else 0,
+        activation_bytes=numel(batched[node.name]) * ELEMENT_BYTES[dtype] if node.op.allocates else 0,
         receptive_field=receptive_field,
-        dtype=network.dtype_of(node.name),
+        dtype=dtype,
         macs_from=None if cost.macs is None else node.op.without_constants.counted_by,
         module=node.module,
-        line=node.position.text if node.position else "",
+        line=position.text if position else "",
         batch_axes=(network.batch_axis_of(source), network.batch_axis_of(node.name)),
     )
 

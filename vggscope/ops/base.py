@@ -5,9 +5,9 @@ from __future__ import annotations
 from ast import literal_eval
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, StridedWindow, pointwise
@@ -38,7 +38,7 @@ class Window:
     dilation: tuple[int, ...]
     ceil_mode: bool = False
 
-    @property
+    @cached_property
     def span(self) -> tuple[int, ...]:
         """The number of pixels from the first to the last one under the kernel."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation))
@@ -79,14 +79,26 @@ def _side(size: int, span: int, padding: int, stride: int, ceil_mode: bool) -> i
     return result - 1 if (result - 1) * stride >= size + padding else result
 
 
+@lru_cache(maxsize=4096)
+def window_of(
+    kernel_size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]
+) -> Window:
+    """The window with these fields. A network repeats its layers."""
+    return Window(kernel_size, stride, padding, dilation)
+
+
 def windowed(window: Window) -> AxisMaps:
     """The axis maps of a window that slides over the axes after batch and channels."""
-    sides = zip(window.kernel_size, window.stride, window.padding, window.dilation)
+    return _windowed(window.kernel_size, window.stride, window.padding, window.dilation)
+
+
+@lru_cache(maxsize=4096)
+def _windowed(*fields: tuple[int, ...]) -> AxisMaps:
+    sides = zip(*fields)
     return {0: (0, SAME), **{axis: (axis, StridedWindow(*side)) for axis, side in enumerate(sides, 2)}}
 
 
-@record
-class SavedTensors:
+class SavedTensors(NamedTuple):
     """The tensors that autograd saves for backward in one forward call, and those allocated on the way.
 
     `inputs`: the positions of the call's inputs that are saved. `output`: whether the output is saved.

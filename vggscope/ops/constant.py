@@ -79,7 +79,7 @@ class WithConstants(Op):
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         saved = self.op.saved_for_backward(self.own_inputs(inputs), output)
         activations = [position for position, constant in enumerate(self.constants) if constant is None]
-        return replace(saved, inputs=tuple(activations.index(i) for i in saved.inputs if i in activations))
+        return saved._replace(inputs=tuple(activations.index(i) for i in saved.inputs if i in activations))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         reads = self.op.reads(self.own_inputs(inputs), output)
@@ -119,7 +119,7 @@ class WithComputedWeights(Op):
         own = self.own_inputs(inputs)
         saved = self.op.saved_for_backward(own, output)
         weights = (len(own) + place for place, matrix in enumerate(self.matrices) if matrix)
-        return replace(saved, inputs=(*saved.inputs, *weights))
+        return saved._replace(inputs=(*saved.inputs, *weights))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         # Every position of the output reads all of each weight.

@@ -6,7 +6,7 @@ from dataclasses import field, replace
 from typing import ClassVar
 
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
-from vggscope.ops.base import Op, SavedTensors, Shape, Window, expect_channels, numel
+from vggscope.ops.base import Op, SavedTensors, Shape, Window, expect_channels, numel, window_of
 from vggscope.ops.normal_form import NormalForm, bias, linear, pad, padded_shape, padding_of, permute, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
@@ -108,7 +108,7 @@ class Convolution(_Kernels):
         return self.real_products * numel(output) * (self.in_channels // self.groups) * numel(self.kernel_size)
 
     def window(self, size: tuple[int, ...]) -> Window:
-        return Window(self.kernel_size, self.stride, self.padding, self.dilation)
+        return window_of(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         # Circular padding reads pixels of the other side. Reflected and replicated ones are in the window already.

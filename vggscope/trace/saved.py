@@ -48,7 +48,7 @@ def by_rule(
     """
     saved = op.saved_for_backward(inputs, output)
     if op.saves_factors:
-        saved = replace(saved, inputs=tuple(i for i in saved.inputs if any(needs[:i]) or any(needs[i + 1 :])))
+        saved = saved._replace(inputs=tuple(i for i in saved.inputs if any(needs[:i]) or any(needs[i + 1 :])))
     extra = sum(numel(shape) * (width or element_bytes) for shape, width in saved.extra)
     extra += sum(map(numel, saved.sums)) * max(element_bytes, 4)
     extra += sum(map(numel, (*saved.masks, *saved.copies))) * element_bytes

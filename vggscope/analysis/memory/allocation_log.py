@@ -159,21 +159,46 @@ def _is_below(middle: Moment, low: Moment, high: Moment) -> bool:
     return (a - b) * (r - q) >= (b - c) * (q - p)
 
 
-class AllocationLog:
+class TensorReferences:
+    """Numbers the tensors of a step, with their sizes and the references to each."""
+
+    def __init__(self) -> None:
+        self._sizes: list[BatchLinear] = []
+        self._references: list[int] = []
+
+    def retain(self, tensor: int) -> None:
+        """Add a reference to a tensor."""
+        self._references[tensor] += 1
+
+    def size(self, tensor: int) -> BatchLinear:
+        """The size of a tensor."""
+        return self._sizes[tensor]
+
+    def has_one_reference(self, tensor: int) -> bool:
+        """Whether one release would free the tensor."""
+        return self._references[tensor] == 1
+
+
+class AllocationLog(TensorReferences):
     """Records the allocations of a step. `allocate` returns a tensor's number; a tensor is freed when its reference
     count reaches 0.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.event = "start"
         self.layer = ""
         self.moments: list[Moment] = []
         self.entries: list[LogEntry] = []
         self._allocations: list[LogEntry] = []
-        self._references: list[int] = []
         self._alive = [BatchLinear(0, 0)] * len(KINDS)
         self._total = BatchLinear(0, 0)
         self._grew = True
+
+    @property
+    def length(self) -> int:
+        """The number of entries so far."""
+        return len(self.entries)
 
     def begin(self, event: str, layer: str = "") -> None:
         """Start an event: the next entries belong to it."""
@@ -182,8 +207,9 @@ class AllocationLog:
 
     def allocate(self, kind: str, size: BatchLinear, layer: str | None = None) -> int:
         """Allocate a tensor with one reference and return its number. `layer` defaults to the event's layer."""
-        tensor = len(self._allocations)
+        tensor = len(self._sizes)
         entry = LogEntry(tensor, size, kind, self.layer if layer is None else layer)
+        self._sizes.append(size)
         self._allocations.append(entry)
         self._references.append(1)
         self._count(kind, size.fixed, size.per_sample)
@@ -191,29 +217,15 @@ class AllocationLog:
         self._grew = True
         return tensor
 
-    def retain(self, tensor: int) -> None:
-        """Add a reference to a tensor."""
-        self._references[tensor] += 1
-
     def release(self, *tensors: int) -> None:
         """Drop a reference to each tensor in turn, and free it with the last."""
         for tensor in tensors:
             self._references[tensor] -= 1
             if not self._references[tensor]:
                 self._add_moment()
-                entry, size = self._allocations[tensor], self.size(tensor)
+                entry, size = self._allocations[tensor], self._sizes[tensor]
                 self._count(entry.kind, -size.fixed, -size.per_sample)
                 self.entries.append(LogEntry(tensor, None, entry.kind, entry.layer))
-
-    def size(self, tensor: int) -> BatchLinear:
-        """The size of a tensor."""
-        size = self._allocations[tensor].size
-        assert size is not None
-        return size
-
-    def has_one_reference(self, tensor: int) -> bool:
-        """Whether one release would free the tensor."""
-        return self._references[tensor] == 1
 
     def finish(self, step_start: int, optimizer_start: int) -> StepTimeline:
         """The finished log; the arguments are entry numbers, those of StepTimeline."""
@@ -232,3 +244,45 @@ class AllocationLog:
         before = self._alive[position]
         self._alive[position] = BatchLinear(before.fixed + fixed, before.per_sample + per_sample)
         self._total = BatchLinear(self._total.fixed + fixed, self._total.per_sample + per_sample)
+
+
+class PeakLog(TensorReferences):
+    """Finds the peak of a step for one batch, and keeps nothing else of it.
+
+    >>> log = PeakLog(batch=2)
+    >>> log.release(log.allocate("activations", BatchLinear(0, 8)))
+    >>> log.allocate("gradients", BatchLinear(4, 0)), log.peak
+    (1, 16)
+    """
+
+    length = 0
+    """It has no entries."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.peak = 0
+        self._batch, self._alive = batch, 0
+
+    def begin(self, event: str, layer: str = "") -> None:
+        """Start an event, which makes no difference here."""
+
+    def allocate(self, kind: str, size: BatchLinear, layer: str | None = None) -> int:
+        """Allocate a tensor with one reference and return its number."""
+        self._sizes.append(size)
+        self._references.append(1)
+        self._alive += size[0] + size[1] * self._batch
+        self.peak = max(self.peak, self._alive)
+        return len(self._sizes) - 1
+
+    def release(self, *tensors: int) -> None:
+        """Drop a reference to each tensor in turn, and free it with the last."""
+        references = self._references
+        for tensor in tensors:
+            references[tensor] -= 1
+            if not references[tensor]:
+                fixed, per_sample = self._sizes[tensor]
+                self._alive -= fixed + per_sample * self._batch
+
+
+StepLog = AllocationLog | PeakLog
+"""What a step is simulated into."""

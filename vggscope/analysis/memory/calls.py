@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vggscope.analysis.memory.allocation_log import BatchLinear
 from vggscope.analysis.memory.step_config import Runtime
 from vggscope.graph import Input, Network, Node, Parameter
 from vggscope.ops.base import NOTHING, KernelCall, Op, SavedTensors, Shape, numel
 from vggscope.record import record
+from vggscope.units import ELEMENT_BYTES
 
 LOSS = "(loss)"
 LOG_SOFTMAX = "(log-softmax)"
@@ -130,7 +131,7 @@ class _CallBuilder:
     """`widths` has the bytes of one element of each value, `bases` the value whose memory a view shows."""
 
     def __init__(self, network: Network, runtime: Runtime, training: bool, autocast: bool) -> None:
-        self.network, self.runtime = network, runtime
+        self.network, self.runtime, self.shapes = network, runtime, network.shapes
         self.training, self.autocast = training, autocast
         self.calls: list[OperatorCall] = []
         self.sizes = {tensor.name: input_size(network, tensor) for tensor in network.inputs}
@@ -145,12 +146,15 @@ class _CallBuilder:
         self.widths[call.output] = width
 
     def add_node(self, node: Node) -> None:
-        shapes, shape = self.network.input_shapes(node), self.network.output_shape(node)
-        if not self._add_kernels(node, node.op.kernel_calls(shapes, shape)):
+        shapes, shape = tuple([self.shapes[name] for name in node.inputs]), self.shapes[node.name]
+        kernels = node.op.kernel_calls(shapes, shape)
+        if kernels:
+            self._add_kernels(node, kernels)
+        else:
             self._add_single(node, shapes, shape)
 
-    def _add_kernels(self, node: Node, kernels: Sequence[KernelCall]) -> bool:
-        """Add the calls of an op that torch writes out in several kernels; False if there are none."""
+    def _add_kernels(self, node: Node, kernels: Sequence[KernelCall]) -> None:
+        """Add the calls of an op that torch writes out in several kernels."""
         names = [*node.inputs]
         for position, kernel in enumerate(kernels, 1):
             is_last = position == len(kernels)
@@ -173,7 +177,6 @@ class _CallBuilder:
             )
             self.add(call, width)
             names.append(output)
-        return bool(kernels)
 
     def _add_single(self, node: Node, shapes: tuple[Shape, ...], shape: Shape) -> None:
         """Add the one call of a node, after autocast's casts. `shapes` are those of its inputs."""
@@ -182,47 +185,35 @@ class _CallBuilder:
         saved = NOTHING if idle else op.saved_for_backward(shapes, shape)
         half_copies: tuple[str, ...] = ()
         own_width = self._own_width(node)
-        if self.autocast and op.name in HALF_OPS and own_width != HALF:
-            half_copies = tuple(self._half_copy(node.name, parameter) for parameter in reversed(parameters))
-            parameters = ()
-        # A parameter among the inputs is in float32.
-        reads_parameter = op is not op.without_constants and len(parameters) > len(op.parameters())
-        least = SINGLE if reads_parameter else 0
-        inputs, width = self._cast_inputs(op.name, node.inputs, node.name, own_width, least)
-        width = own_width if node.dtype or op.fixed_dtype else width
+        inputs, width = node.inputs, own_width
+        if self.autocast:
+            if op.name in HALF_OPS and own_width != HALF:
+                half_copies = tuple(self._half_copy(node.name, parameter) for parameter in reversed(parameters))
+                parameters = ()
+            # A parameter among the inputs is in float32.
+            reads_parameter = op is not op.without_constants and len(parameters) > len(op.parameters())
+            inputs, width = self._cast_inputs(
+                op.name, node.inputs, node.name, own_width, SINGLE if reads_parameter else 0
+            )
+            width = own_width if node.dtype or op.fixed_dtype else width
         size = self._size(node, shape, width)
         # The matrix product of a linear layer that adds its bias separately.
         adds_bias = op.adds_bias_separately
         biases = tuple(p for p in parameters if len(p.shape) == 1) if adds_bias else ()
-        product = f"{node.name}#products"
+        product = f"{node.name}#products" if adds_bias else node.name
         call = OperatorCall(
             node.name,
-            (*inputs, *reversed(half_copies)),
-            product if adds_bias else node.name,
+            (*inputs, *reversed(half_copies)) if half_copies else inputs,
+            product,
             size,
             shares_memory=idle or not op.allocates,
-            saves=(
-                *(inputs[i] for i in saved.inputs),
-                *(copy for copy, p in zip(half_copies, reversed(node.parameters)) if len(p.shape) > 1),
-                *((node.name,) if saved.output else ()),
-            ),
-            extra=tuple(self._extra(node, saved, width)),
-            copies=tuple(self._size(node, shape, width) for shape in saved.copies),
-            temporaries=tuple(self._size(node, shape, width) for shape in saved.passing),
+            extra=() if saved is NOTHING else tuple(self._extra(node, saved, width)),
+            temporaries=tuple([self._size(node, shape, width) for shape in saved.passing]),
             named=node.inputs,
             named_until="" if adds_bias else node.named_until,
             gradient="none" if node.detached else "same" if idle else op.gradient,
-            input_gradients=() if node.detached or idle else op.input_gradients(shapes, shape),
-            returns_input=op.returns_input and not op.allocates,
-            last_input_first=op.broadcasts,
-            broadcasts=op.broadcasts,
-            sums_gradients=op.sums_gradients,
-            factors=_factors(op, parameters),
-            relays_gradients=op.relays_gradients,
-            first_piece=self.first_pieces.get(node.name, ""),
-            copies_gradient=node.copies_gradient,
-            keeps_gradient=node.keeps_gradient,
-            parameters=tuple(p for p in parameters if p not in biases),
+            parameters=tuple(p for p in parameters if p not in biases) if biases else parameters,
+            **self._backward(node, saved, inputs, half_copies, parameters, width) if self.training else {},
         )
         if call.shares_memory and call.inputs:
             call = self._of_view(call, overwrites=op.overwrites and not idle, is_input=idle or op.returns_input)
@@ -240,6 +231,38 @@ class _CallBuilder:
                 parameters=biases,
             )
             self.add(addition, width)
+
+    def _backward(
+        self,
+        node: Node,
+        saved: SavedTensors,
+        inputs: tuple[str, ...],
+        half_copies: tuple[str, ...],
+        parameters: tuple[Parameter, ...],
+        width: int,
+    ) -> dict[str, Any]:
+        """What only a backward pass needs to know of a node's call, by field."""
+        op, shape = node.op, self.shapes[node.name]
+        shapes = tuple([self.shapes[name] for name in node.inputs])
+        saves = [inputs[i] for i in saved.inputs]
+        if half_copies:
+            saves += [copy for copy, p in zip(half_copies, reversed(node.parameters)) if len(p.shape) > 1]
+        if saved.output:
+            saves.append(node.name)
+        return {
+            "saves": tuple(saves),
+            "copies": tuple([self._size(node, shape, width) for shape in saved.copies]),
+            "input_gradients": () if node.detached else op.input_gradients(shapes, shape),
+            "returns_input": op.returns_input and not op.allocates,
+            "last_input_first": op.broadcasts,
+            "broadcasts": op.broadcasts,
+            "sums_gradients": op.sums_gradients,
+            "factors": _factors(op, parameters),
+            "relays_gradients": op.relays_gradients,
+            "first_piece": self.first_pieces.get(node.name, ""),
+            "copies_gradient": node.copies_gradient,
+            "keeps_gradient": node.keeps_gradient,
+        }
 
     def _of_view(self, call: OperatorCall, *, overwrites: bool, is_input: bool) -> OperatorCall:
         """Return a call whose output shares the memory of its first input, as autograd records it.
@@ -304,7 +327,7 @@ class _CallBuilder:
 
     def _own_width(self, node: Node) -> int:
         """The width of a node's output without autocast."""
-        return self.network.element_bytes(node.name)
+        return ELEMENT_BYTES[node.dtype or self.network.dtype]
 
     def _cast_inputs(
         self, function: str, names: tuple[str, ...], layer: str, own_width: int, least: int = 0
@@ -424,28 +447,27 @@ def last_reads(calls: Sequence[OperatorCall]) -> dict[str, int]:
     last: dict[str, int] = {}
     computed: dict[str, int] = {}
     frames: list[tuple[str, int, set[str]]] = []
+    before = ""
     for position, call in enumerate(calls):
-        path = _modules_around(call.layer)
-        _return_from(frames, path, position - 1, last)
-        frames += [(part, position, set()) for part in path[len(frames) :]]
+        path = call.layer.partition(":")[0].rpartition(".")[0]  # a node's name has :2, :3... for further calls
+        if path != before:
+            before, parts = path, path.split(".") if path else []
+            _return_from(frames, parts, position - 1, last)
+            frames += [(part, position, set()) for part in parts[len(frames) :]]
         computed[call.output] = last[call.output] = position
-        for name in (*call.inputs, *call.named):
+        for name in call.inputs if call.named == call.inputs else (*call.inputs, *call.named):
             if name in computed:
                 last[name] = position
-                for _, start, arguments in frames:
-                    if computed[name] < start:
-                        arguments.add(name)
+                for _, start, arguments in reversed(frames):
+                    if computed[name] >= start:
+                        break
+                    arguments.add(name)
     _return_from(frames, [], len(calls) - 1, last)
     ends = {call.layer: position for position, call in enumerate(calls) if call.layer}
     last.update({call.output: ends[call.named_until] for call in calls if call.named_until in ends})
     if calls:
         last.pop(calls[-1].output)
     return last
-
-
-def _modules_around(layer: str) -> list[str]:
-    """The modules around a layer, outermost first. A node's name is its path, with :2, :3... for further calls."""
-    return layer.partition(":")[0].split(".")[:-1]
 
 
 def _return_from(frames: list[tuple[str, int, set[str]]], path: list[str], position: int, last: dict[str, int]) -> None:

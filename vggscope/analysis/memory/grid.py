@@ -158,7 +158,8 @@ def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -
     network = converted(network, config.converts_to)
     trained = trained_parameters(network, config)
     stateless = config.without_optimizer
-    log, _ = simulate_passes(network, stateless, trained)
+    log = AllocationLog()
+    simulate_passes(log, network, stateless, trained)
     log.begin("optimizer step")
     timeline = log.finish(0, 0)
     after_passes = timeline.moments[-1].total

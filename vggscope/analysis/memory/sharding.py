@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear
+from vggscope.analysis.memory.allocation_log import BatchLinear, StepLog
 from vggscope.analysis.memory.step_config import Shards
 from vggscope.graph import Network, Node, Parameter
 from vggscope.record import record
@@ -89,7 +89,7 @@ class ShardedUnits:
     whole gradients by unit and name, until they are reduced. Without sharded gradients there are no units.
     """
 
-    def __init__(self, log: AllocationLog, network: Network, shards: Shards, trained: Iterable[str]) -> None:
+    def __init__(self, log: StepLog, network: Network, shards: Shards, trained: Iterable[str]) -> None:
         self.log, self.network, self.shards = log, network, shards
         self.trained = frozenset(trained)
         self.units = units_of(network, self.trained) if shards.parallel.gradients else {}

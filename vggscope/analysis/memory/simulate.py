@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, StepTimeline
+from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, PeakLog, StepLog, StepTimeline
 from vggscope.analysis.memory.calls import (
     HALF_COPY,
     LOSS,
@@ -43,51 +43,58 @@ NORM_CHUNK = 65536
 
 def inference_peak(network: Network, batch: int) -> int:
     """Peak bytes of a forward pass without gradients, the input included."""
-    return _peak(network, batch, StepConfig(mode="inference"))
+    return _peak(network.for_batch(batch), batch, StepConfig(mode="inference"))
 
 
 def training_peak(network: Network, batch: int) -> int:
     """Peak bytes of a training step with SGD and momentum, the input and its labels included."""
-    return _peak(network, batch, StepConfig())
+    return _peak(network.for_batch(batch), batch, StepConfig())
 
 
 def _peak(network: Network, batch: int, config: StepConfig) -> int:
-    return simulate_step(network.for_batch(batch), config).peak_bytes(batch)
+    log = PeakLog(batch)
+    _simulate(log, network, config)
+    return log.peak
 
 
 def simulate_step(network: Network, config: StepConfig) -> StepTimeline:
     """The allocations of one step, or of one forward pass, for every batch at once, in time linear in the nodes."""
+    log = AllocationLog()
+    return log.finish(*_simulate(log, network, config))
+
+
+def _simulate(log: StepLog, network: Network, config: StepConfig) -> tuple[int, int]:
+    """Simulate a step. Return the numbers of the entries at which it, and the optimizer's step, begin."""
     network = converted(network, config.converts_to)
     trained = trained_parameters(network, config)
-    log, step_start = simulate_passes(network, config, trained)
-    optimizer_start = len(log.entries)
+    step_start = simulate_passes(log, network, config, trained)
+    optimizer_start = log.length
     if config.trains:
         simulate_optimizer(log, network, config, trained)
-    return log.finish(step_start, optimizer_start)
+    return step_start, optimizer_start
 
 
-def simulate_passes(network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> tuple[AllocationLog, int]:
-    """Simulate a step up to the optimizer's; the second value counts the log entries of resident tensors.
+def simulate_passes(log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> int:
+    """Simulate a step up to the optimizer's; return the number of log entries of resident tensors.
 
     The network has the dtypes of the step already. If torch was recorded in this step, the log is what it allocated.
     """
-    log = AllocationLog()
     _allocate_resident(log, network, config, trained)
     input_tensors = _allocate_inputs(log, network, config)
-    resident = len(log.entries)
+    resident = log.length
     recorded = recorded_step(network, config)
     if recorded is not None:
         units = ShardedUnits(log, network, config.shards, [p.name for p in trained])
         passes = 1 if recorded.request.passes > 1 else config.passes
         kept = _replay(log, recorded, ELEMENT_BYTES[network.dtype], units, passes)
-        return log, resident + kept
+        return resident + kept
     simulator = StepSimulator(log, network, config, trained)
     simulator.tensors.update(input_tensors)
     for _ in range(config.passes):
         simulator.forward()
         if config.trains:
             simulator.backward()
-    return log, resident
+    return resident
 
 
 def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
@@ -167,7 +174,7 @@ def peaks(network: Network, batch: int) -> tuple[dict[bool, int | None], tuple[s
     reasons: dict[str, list[str]] = {}
     for config in (StepConfig(mode="inference"), StepConfig()):
         reason = unknown_memory(network, config)
-        known[config.trains] = None if reason else simulate_step(network, config).peak_bytes(batch)
+        known[config.trains] = None if reason else _peak(network, batch, config)
         if reason:
             reasons.setdefault(reason, []).append("a training step" if config.trains else "a forward pass")
     texts = (f"the peak memory of {' and '.join(steps)} is not known: {reason}" for reason, steps in reasons.items())
@@ -185,7 +192,7 @@ def by_rules_warning(network: Network, batch: int) -> tuple[str, ...]:
     return (f"the peak memory is {BY_RULES}, and torch may allocate otherwise: it was not recorded{remedy}",)
 
 
-def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int, units: ShardedUnits, passes: int) -> int:
+def _replay(log: StepLog, recorded: RecordedStep, element_bytes: int, units: ShardedUnits, passes: int) -> int:
     """Allocate and free what torch did, with floating-point values of `element_bytes`, in so many equal passes.
 
     Returns the number of storages that earlier steps kept and this one does not free. They are allocated first.
@@ -204,7 +211,7 @@ def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int, unit
 class _Replayer:
     """Allocates and frees the storages of a recording. Floating-point values of `width` bytes get `element_bytes`."""
 
-    def __init__(self, log: AllocationLog, units: ShardedUnits, element_bytes: int, width: int) -> None:
+    def __init__(self, log: StepLog, units: ShardedUnits, element_bytes: int, width: int) -> None:
         self.log, self.units, self.element_bytes, self.width = log, units, element_bytes, width
         self.place = BEFORE, ""
         self.phase = ""
@@ -244,9 +251,7 @@ class _Replayer:
         self.place = event, layer
 
 
-def simulate_optimizer(
-    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
-) -> None:
+def simulate_optimizer(log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
     """Simulate the optimizer's step, which follows the passes, and the clipping of gradients before it."""
     shares = [(p, elements) for p, elements in zip(trained, config.shards.states(trained)) if elements]
     if config.shards.parallel.states == "whole":
@@ -284,9 +289,7 @@ def _groups(shares: Sequence[tuple[Parameter, int]], *, foreach: bool) -> Iterab
     return groups.values()
 
 
-def _simulate_clipping(
-    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
-) -> None:
+def _simulate_clipping(log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
     """Simulate torch.nn.utils.clip_grad_norm_: scalars, and on CUDA the partial sums of the foreach kernel."""
     widths = [network.element_bytes_of(p) for p in trained]
     if config.foreach is not False and RUNTIMES[config.runtime] is CUDA:
@@ -322,9 +325,7 @@ def trained_parameters(network: Network, config: StepConfig) -> tuple[Parameter,
     )
 
 
-def _allocate_resident(
-    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
-) -> None:
+def _allocate_resident(log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
     """Allocate what exists before the step: weights, buffers, gradient buckets and the optimizer's states."""
     shards = config.shards
     for p in network.parameters():
@@ -344,22 +345,25 @@ def _allocate_resident(
 
 def _weight_size(network: Network, config: StepConfig, p: Parameter) -> BatchLinear:
     """The bytes of a parameter on this GPU."""
-    own = config.shards.weight(p.shape) if p.stored is None else p.stored
-    return BatchLinear(own * network.element_bytes_of(p) + p.index_bytes, 0)
+    if p.stored is not None or not config.shards.parallel.weights:
+        return BatchLinear(network.bytes_of(p), 0)
+    return BatchLinear(config.shards.part(p.shape) * network.element_bytes_of(p) + p.index_bytes, 0)
 
 
 def _buffers_of_layers(network: Network) -> Iterator[tuple[str, int]]:
     """The module and the bytes of each buffer that an op declares. It has the dtype of the layer's weights."""
     sizes = {}
     for node in network.nodes:
-        for name, shape in node.op.buffers().items() if node.module is not None else ():
-            weight = next((network.element_bytes_of(p) for p in node.parameters), ELEMENT_BYTES[network.dtype])
-            sizes[node.module or "", name] = numel(shape) * weight if shape else BATCHES_TRACKED
+        buffers = node.op.buffers() if node.module is not None else {}
+        if buffers:
+            width = network.element_bytes_of(node.parameters[0]) if node.parameters else ELEMENT_BYTES[network.dtype]
+            for name, shape in buffers.items():
+                sizes[node.module or "", name] = numel(shape) * width if shape else BATCHES_TRACKED
     return ((module, size) for (module, _), size in sizes.items())
 
 
 def allocate_optimizer_states(
-    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
+    log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
 ) -> None:
     """Allocate what the optimizer keeps between steps."""
     optimizer = OPTIMIZERS[config.optimizer]
@@ -372,7 +376,7 @@ def allocate_optimizer_states(
         _allocate_average(log, network, config)
 
 
-def _allocate_average(log: AllocationLog, network: Network, config: StepConfig) -> None:
+def _allocate_average(log: StepLog, network: Network, config: StepConfig) -> None:
     """Allocate the copy of the weights and buffers that AveragedModel keeps, as states of the optimizer."""
     for p in network.parameters():
         log.allocate("optimizer", _weight_size(network, config, p), _layer(p))
@@ -384,7 +388,7 @@ def _allocate_average(log: AllocationLog, network: Network, config: StepConfig) 
         log.allocate("optimizer", BatchLinear(BATCHES_TRACKED, 0), "")
 
 
-def _allocate_inputs(log: AllocationLog, network: Network, config: StepConfig) -> dict[str, int]:
+def _allocate_inputs(log: StepLog, network: Network, config: StepConfig) -> dict[str, int]:
     """Allocate the inputs, and the labels if there is a loss; return the inputs' tensors by name."""
     tensors = {given.name: log.allocate("input", input_size(network, given), "") for given in network.inputs}
     if config.trains:
@@ -415,9 +419,7 @@ class StepSimulator:
     `aliases` are the names of values that a call returns as they are, with the names that they had.
     """
 
-    def __init__(
-        self, log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
-    ) -> None:
+    def __init__(self, log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
         self.log, self.network = log, network
         self.runtime, self.records_backward = RUNTIMES[config.runtime], config.trains
         self.trained = frozenset(p.name for p in trained)
@@ -446,21 +448,25 @@ class StepSimulator:
     def _run_calls(self, positions: range, event: str) -> None:
         calls = self.calls[positions.start : positions.stop]
         unnamed: dict[int, list[str]] = {}
+        half_copies = self.forward_pass.half_copies
         for name, position in last_reads(calls).items():
             # Autocast caches the copy of a weight that requires a gradient until the pass ends.
-            cached = name in self.forward_pass.half_copies and name.removesuffix(HALF_COPY) in self.trained
+            cached = name in half_copies and name.removesuffix(HALF_COPY) in self.trained
             unnamed.setdefault(positions.stop - 1 if cached else positions.start + position, []).append(name)
         stage_starts = {stage.start: stage for stage in self.stages} if event == "forward" else {}
-        stage = range(0)
+        stage, is_sharded, tensors = range(0), bool(self.units), self.tensors
         for position, call in zip(positions, calls):
-            self.units.leave(event, call.layer)
+            if is_sharded:
+                self.units.leave(event, call.layer)
             self.log.begin(event if call.layer else "loss", call.layer)
             if position in stage_starts:
                 stage = stage_starts[position]
                 self._retain_input(stage)
-            self.units.enter(event, call.layer)
+            if is_sharded:
+                self.units.enter(event, call.layer)
             self._run(position, call, position not in stage)
-            self.log.release(*(self.tensors[name] for name in unnamed.get(position, ())))
+            if position in unnamed:
+                self.log.release(*[tensors[name] for name in unnamed[position]])
 
     def _retain_input(self, stage: range) -> None:
         """Retain the tensor that a stage is recomputed from, if the stage has a backward."""
@@ -509,7 +515,7 @@ class StepSimulator:
     def _requires_gradient(self, call: OperatorCall) -> bool:
         if call.gradient == "none":
             return False
-        return any(p.name in self.trained for p in call.parameters) or not self.differentiable.isdisjoint(call.inputs)
+        return not self.differentiable.isdisjoint(call.inputs) or bool(self._trained(call))
 
     def backward(self) -> None:
         """Run the calls' backwards, last to first, from the gradient of the loss."""
@@ -519,14 +525,16 @@ class StepSimulator:
         one = self.log.allocate("temporary", self.sizes[LOSS])
         self.log.retain(one)
         self.gradients[LOSS] = Gradient(one)
-        to_recompute = list(self.stage_inputs)
+        to_recompute, is_sharded = list(self.stage_inputs), bool(self.units)
         for position in sorted(self.saved, reverse=True):
             call = self.calls[position]
-            self.units.leave("backward", call.layer)
+            if is_sharded:
+                self.units.leave("backward", call.layer)
             if to_recompute and position in to_recompute[-1] and (call.saves or call.extra or call.copies):
                 self._recompute(to_recompute.pop(), position)
             self.log.begin("backward" if call.layer else "loss", call.layer)
-            self.units.enter("backward", call.layer)
+            if is_sharded:
+                self.units.enter("backward", call.layer)
             self._run_backward(call, self.saved.pop(position))
             done = [s for s in self.stage_inputs if position in s and self.saved.keys().isdisjoint(s)]
             self.log.release(*map(self.stage_inputs.pop, done))
@@ -563,7 +571,7 @@ class StepSimulator:
                 copy = log.allocate("temporary", call.size)
                 log.release(gradient.tensor)
                 gradient = Gradient(copy)
-            zeros = self._allocate_missing_pieces(call)
+            zeros = self._allocate_missing_pieces(call) if self.piece_gradients.get(call.output) else []
             computed = [(name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)]
             # The gradients of these parameters have the output's size before they are summed.
             summed = self._trained(call) if call.sums_gradients else ()
@@ -571,7 +579,8 @@ class StepSimulator:
             input_gradients = [(name, self._reduced(size, gradient)) for name, size, gradient in computed]
             used = self._allocate_parameter_gradients(call, gradient)
             log.release(gradient.tensor, *unreduced, *zeros)
-            log.release(*(tensor for tensor, _ in self.piece_gradients.pop(call.output, ())))
+            if call.output in self.piece_gradients:
+                log.release(*[tensor for tensor, _ in self.piece_gradients.pop(call.output)])
         log.release(*saved)
         if call.last_input_first:
             input_gradients.reverse()
@@ -580,7 +589,7 @@ class StepSimulator:
             log.release(*added)  # before the gradients of the weights are copied
         else:
             used += added
-        for p in self._trained(call) if gradient is not None and call.relays_gradients else ():
+        for p in self._trained(call) if call.relays_gradients and gradient is not None else ():
             # Copy the gradients that were computed in another memory layout than their weights have.
             if not self._has_gradient(p):
                 self._keep_gradient(p)
@@ -601,9 +610,7 @@ class StepSimulator:
 
     def _allocate_missing_pieces(self, call: OperatorCall) -> list[int]:
         """Allocate the zeros that stand for the gradients of pieces that have none, if the call cuts up a tensor."""
-        pieces = self.piece_gradients.get(call.output)
-        if not pieces:
-            return []
+        pieces = self.piece_gradients[call.output]
         whole = self.sizes[call.inputs[0]]
         fixed = whole.fixed - sum(size.fixed for _, size in pieces)
         per_sample = whole.per_sample - sum(size.per_sample for _, size in pieces)
@@ -611,7 +618,8 @@ class StepSimulator:
 
     def _targets(self, call: OperatorCall) -> Iterable[tuple[int, str, BatchLinear]]:
         """The inputs that get a gradient, in the order of computation: position, name and size."""
-        targets = [(i, name, self.sizes[name]) for i, name in enumerate(call.inputs) if name in self.differentiable]
+        needed, sizes = self.differentiable, self.sizes
+        targets = [(i, name, sizes[name]) for i, name in enumerate(call.inputs) if name in needed]
         return reversed(targets) if call.last_input_first else targets
 
     def _input_gradient(self, call: OperatorCall, position: int, gradient: Gradient) -> Gradient:
@@ -637,8 +645,9 @@ class StepSimulator:
         self.log.release(gradient.tensor)
         return Gradient(reduced)
 
-    def _trained(self, call: OperatorCall) -> list[Parameter]:
-        return [p for p in call.parameters if p.name in self.trained]
+    def _trained(self, call: OperatorCall) -> Sequence[Parameter]:
+        trained = self.trained
+        return [p for p in call.parameters if p.name in trained] if call.parameters else ()
 
     def _accumulate(self, name: str, gradient: Gradient) -> list[int]:
         """Add a gradient to that of a value; return the tensors that are no longer needed."""

@@ -143,10 +143,6 @@ class Shards:
     parallel: Parallel = _ONE_GPU
     gpus: int = 1
 
-    def weight(self, shape: Shape) -> int:
-        """The elements of a parameter that stay on this GPU."""
-        return self.part(shape) if self.parallel.weights else numel(shape)
-
     def gradient(self, shape: Shape) -> int:
         """The elements of a parameter's gradient that stay on this GPU after the backward of its layer."""
         return self.part(shape) if self.parallel.gradients else numel(shape)

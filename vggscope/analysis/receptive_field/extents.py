@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import accumulate
 
-from vggscope.ops.axis_maps import FlattenedAxis, Ranges, Reading, Shifted, StridedWindow
+from vggscope.ops.axis_maps import SAME, FlattenedAxis, Ranges, Reading, Shifted, StridedWindow
 from vggscope.record import record
 
 Span = tuple[int, int]
@@ -36,6 +37,12 @@ class Regular:
         """The pixels of all units together."""
         ends = self.span(0), self.span(self.units - 1)
         return min(ends)[0], max(ends)[1]
+
+
+@lru_cache(maxsize=4096)
+def regular(units: int, size: int, stride: int, padding: int) -> Regular:
+    """The extent with these fields: the same object for equal sides and layers."""
+    return Regular(units, size, stride, padding)
 
 
 @record
@@ -164,6 +171,8 @@ def constant(extent: Extent) -> Span | None:
 
 def read(extent: Extent, reading: Reading, units: int) -> Extent:
     """The pixels of `units` output units that read the units of `extent` through a map of its axis."""
+    if reading is SAME and units == extent.units:
+        return extent
     if isinstance(reading, StridedWindow):
         return _read_windows(extent, reading, units)
     if isinstance(reading, Ranges):
@@ -187,7 +196,7 @@ def _read_windows(extent: Extent, window: StridedWindow, units: int) -> Extent:
     reach = (window.kernel_size - 1) * window.dilation
     if isinstance(extent, Regular) and extent.stride >= 0:
         # Araujo et al. 2019, equations 2 to 4: padding counts as units that go on beyond the border.
-        return Regular(
+        return regular(
             units,
             extent.size + reach * extent.stride,
             extent.stride * window.stride,
@@ -314,8 +323,8 @@ def rule(extent: Extent) -> Regular | None:
     if first is None:
         return None
     stride = rest[0][0] - first[0] if rest and rest[0] else 0
-    regular = Regular(base.units, first[1] - first[0] + 1, stride, -first[0])
-    return regular if spans(regular) == base.spans else None
+    ruled = Regular(base.units, first[1] - first[0] + 1, stride, -first[0])
+    return ruled if spans(ruled) == base.spans else None
 
 
 def union(extents: Sequence[Extent]) -> Extent:
@@ -328,14 +337,14 @@ def union(extents: Sequence[Extent]) -> Extent:
     covering = next((extent for extent in extents if _covers_all(extent, extents)), None)
     if covering is not None:
         return covering
-    regular = [extent for extent in extents if isinstance(extent, Regular)]
-    if len(regular) == len(extents) and len({extent.stride for extent in regular}) == 1:
-        padding = max(extent.padding for extent in regular)
-        size = max(extent.size - extent.padding for extent in regular) + padding
-        return Regular(first.units, size, regular[0].stride, padding)
+    ruled = [extent for extent in extents if isinstance(extent, Regular)]
+    if len(ruled) == len(extents) and len({extent.stride for extent in ruled}) == 1:
+        padding = max([extent.padding for extent in ruled])
+        size = max([extent.size - extent.padding for extent in ruled]) + padding
+        return regular(first.units, size, ruled[0].stride, padding)
     flat = [extent for extent in extents if isinstance(extent, Flattened)]
     if len({extent.axis for extent in flat}) == 1:
-        shared = [extent for extent in regular if extent.stride == 0]
+        shared = [extent for extent in ruled if extent.stride == 0]
         if len(flat) + len(shared) == len(extents):
             units = flat[0].base.units
             bases = [*(extent.base for extent in flat), *(replace(extent, units=units) for extent in shared)]
@@ -370,5 +379,5 @@ def _union_of_runs(extents: Sequence[Extent]) -> Extent:
 
 def same_centres(extents: Sequence[Extent]) -> bool:
     """Whether units at the same position are centred on the same pixel, as far as their rules have a stride."""
-    regular = [extent for extent in extents if isinstance(extent, Regular) and extent.units > 1 and extent.stride > 0]
-    return len({extent.size - 2 * extent.padding for extent in regular}) <= 1
+    ruled = [extent for extent in extents if isinstance(extent, Regular) and extent.units > 1 and extent.stride > 0]
+    return len({extent.size - 2 * extent.padding for extent in ruled}) <= 1

@@ -80,7 +80,8 @@ def _through(side: Side, reads: AxisMaps, output: Shape) -> Side | None:
     axis, reading = along
     if isinstance(reading, SplitAxis):
         return _digits_through(unflattened(side.extent), _digits(side), reads, output)
-    return Side(axis, read(side.extent, reading, 1 if axis is None else output[axis]))
+    extent = read(side.extent, reading, 1 if axis is None else output[axis])
+    return side if extent is side.extent and axis == side.axis and side.is_on_one_axis else Side(axis, extent)
 
 
 def _digits(side: Side) -> tuple[Digit, ...]:

@@ -14,7 +14,7 @@ from vggscope.analysis.receptive_field.extents import (
     Extent,
     Flattened,
     Irregular,
-    Regular,
+    regular,
     rule,
     same_centres,
     sizes,
@@ -89,10 +89,10 @@ def field_of(view: PixelView | UnknownView) -> ReceptiveField | None:
     """The field that all units share, if they do."""
     if isinstance(view, UnknownView) or not view.sides:
         return None
-    rules = [regular for side in view.sides if (regular := rule(side.extent)) is not None]
+    rules = [ruled for side in view.sides if (ruled := rule(side.extent)) is not None]
     if len(rules) < len(view.sides):
         return None
-    size, stride, padding = zip(*((regular.size, regular.stride, regular.padding) for regular in rules))
+    size, stride, padding = zip(*((ruled.size, ruled.stride, ruled.padding) for ruled in rules))
     return ReceptiveField(size, stride, padding)
 
 
@@ -167,7 +167,7 @@ def mixes_channels(view: PixelView) -> bool:
 
 
 def _pixels(size: int, exact: bool) -> Extent:
-    return Irregular(tuple((pixel, pixel) for pixel in range(size))) if exact else Regular(size, 1, 1, 0)
+    return Irregular(tuple((pixel, pixel) for pixel in range(size))) if exact else regular(size, 1, 1, 0)
 
 
 def _view(network: Network, node: Node, inputs: list[PixelView | UnknownView]) -> PixelView | UnknownView:
@@ -193,10 +193,13 @@ def _view(network: Network, node: Node, inputs: list[PixelView | UnknownView]) -
 
 def _is_pointwise(view: PixelView, reads: AxisMaps, output: Shape) -> bool:
     """Whether each side keeps its axis and all its units: the first piece of an axis begins where that does."""
-    kept = [side for side in view.sides if side.axis is not None]
-    return all(side.is_on_one_axis for side in view.sides) and all(
-        reads.get(side.axis or 0) == (side.axis, SAME) and side.extent.units == output[side.axis or 0] for side in kept
-    )
+    for side in view.sides:
+        axis = side.axis
+        if side.digits or side.also:
+            return False
+        if axis is not None and (reads.get(axis) != (axis, SAME) or side.extent.units != output[axis]):
+            return False
+    return True
 
 
 def _joined(node: Node, output: Shape, branches: list[tuple[PixelView, AxisMaps]]) -> PixelView | UnknownView:
