@@ -1,4 +1,4 @@
-"""A call that is equal to an earlier one has torch's result, and a trace notes the same of it."""
+"""A call that is equal to an earlier one has its result and its op, and a trace notes the same of it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,30 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import vggscope
+from tests.test_zoo import call_inputs
+from tests.zoo import ZOO
+from vggscope.ops.activation import ReLU
+from vggscope.ops.base import NOTHING
+from vggscope.ops.linear import Linear
 from vggscope.trace import known_results
 from vggscope.trace.flops import OperatorMacs
-from vggscope.trace.known_results import known_result, known_saved, layer_signature, places_of, remember, signature_of
+from vggscope.trace.known_results import (
+    KnownResult,
+    Signature,
+    known_call,
+    known_saved,
+    layer_signature,
+    places_of,
+    remember,
+    result_to_know,
+    signature_of,
+)
+from vggscope.trace.network import network_of
 from vggscope.trace.saved import Saved
 
 Call = tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
@@ -79,8 +97,13 @@ def made(function: Callable[..., object], args: tuple[object, ...], kwargs: dict
     signature = signature_of(function, args, kwargs, counts=True)
     result = function(*args, **kwargs)
     if signature is not None:
-        remember(signature, function, args, kwargs, result, OperatorMacs())
+        remember(signature, result_to_know(args, kwargs, result, OperatorMacs()))
     return result, signature
+
+
+def known_result(signature: Signature | None) -> KnownResult | None:
+    known = known_call(signature)
+    return None if known is None else known.result
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -186,6 +209,9 @@ def test_equal_layers_have_equal_signatures() -> None:
     assert signature == layer_signature(linear(), (meta(2, 8),), {})
     others = [(linear(), (meta(3, 8),)), (nn.Linear(8, 8, bias=False, device="meta"), (meta(2, 8),))]
     others += [(linear(in_features=9), (meta(2, 8),)), (linear(factor=True), (meta(2, 8),))]
+    others += [(linear(factor=1), (meta(2, 8),)), (linear(factor=(1, True)), (meta(2, 8),))]
+    others += [(linear(factor=(1, 1)), (meta(2, 8),)), (linear().double(), (meta(2, 8, dtype=torch.float64),))]
+    others += [(linear(), (meta(8, 2).t(),)), (linear().eval(), (meta(2, 8),))]
     found = {signature, *(layer_signature(layer, args, {}) for layer, args in others)}
     assert None not in found
     assert len(found) == 1 + len(others)
@@ -198,6 +224,9 @@ def test_equal_layers_have_equal_signatures() -> None:
         Own(8, 8, device="meta"),
         linear(table={"a": 1}),
         linear(forward=torch.relu),
+        linear(forward=lambda x: x),
+        linear(in_features=torch.tensor(8)),
+        parametrize.register_parametrization(linear(), "weight", nn.Identity()),
         nn.Linear(8, 8),
         nn.MultiheadAttention(8, 2, device="meta"),
     ],
@@ -312,3 +341,202 @@ def test_torch_runs_what_a_mode_of_the_user_sees() -> None:
         Counting.calls = 0
         vggscope.network(nn.Conv2d(3, 3, 1), input_size=(1, 3, 8, 8))
     assert Counting.calls > 0
+
+
+class Forgetful(dict[Signature, object]):
+    """Keeps nothing."""
+
+    def __setitem__(self, signature: Signature, known: object) -> None:
+        pass
+
+
+def assert_known_calls_change_nothing(make: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(known_results, "_KNOWN", Forgetful())
+        truth = everything(make())
+    assert everything(make()) == truth
+    assert everything(make()) == truth
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ZOO)
+def test_known_calls_change_no_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, inputs = ZOO[name]()
+    module.eval()
+    assert_known_calls_change_nothing(lambda: network_of(module, name, call_inputs(name, inputs)), monkeypatch)
+
+
+class Odd(nn.Module):
+    """A forward that may do something else with other samples, or with its layers."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.linear = nn.Linear(8, 8)
+        self.weights = nn.Parameter(torch.ones(2, 4, 8, 8))
+        self.code = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.code(self, x)
+
+
+def _set_stride(self: Odd, x: Tensor) -> Tensor:
+    self.pool.stride = len(x) + 1
+    return self.pool(self.conv(x))
+
+
+def _replace_weight(self: Odd, x: Tensor) -> Tensor:
+    self.linear.weight.data = self.linear.weight.data.t()
+    return self.linear(x)
+
+
+ODD: dict[str, Callable[..., Tensor]] = {
+    "another function": lambda self, x: self.conv(x.relu() if len(x) == 1 else x.sigmoid()),
+    "another argument": lambda self, x: self.conv(x).clamp(0, len(x)),
+    "one more call": lambda self, x: self.conv(x if len(x) == 1 else x.relu()).relu(),
+    "one call less": lambda self, x: self.conv(x.relu() if len(x) == 1 else x).relu(),
+    "another order": lambda self, x: torch.cat([x.relu(), x.neg()][:: 1 if len(x) == 1 else -1], 1),
+    "another source": lambda self, x: self.conv(x) + (x if len(x) == 1 else self.conv(x)),
+    "another module": lambda self, x: self.conv(x).relu() if len(x) == 1 else self.pool(x).relu(),
+    "another setting": _set_stride,
+    "another weight": lambda self, x: x + self.weights[: len(x)],
+    "a transposed weight": _replace_weight,
+    "a slice": lambda self, x: self.linear(x[:, 1:3]).relu_() + 1,
+    "a slice of a layer": lambda self, x: self.conv(torch.cat([self.conv(x)[:, :2], x[:, 2:]], 1)),
+    "contiguous": lambda self, x: self.linear(x[:, :2].contiguous()),
+    "permuted": lambda self, x: self.linear(x.permute(0, 2, 3, 1).reshape(len(x), -1, 8)),
+    "each with each": lambda self, x: x.flatten(1) @ x.flatten(1).T,
+    "written": lambda self, x: self.linear(x.clone().index_fill_(1, torch.tensor([0]), 0.0)[:, :1].mul_(2)),
+    "written by way of a view": lambda self, x: (y := self.conv(x), y[:, :1].mul_(2), self.conv(y) + y)[-1],
+    "batch in another axis": lambda self, x: self.linear(x.transpose(0, 1)).transpose(0, 1),
+    "unbound": lambda self, x: torch.stack([self.linear(sample) for sample in x]),
+    "constants": lambda self, x: x + self.weights[:1] + self.weights[:1] * 2 + torch.ones(1, 4, 8, 8) + x,
+    "a layer of constants": lambda self, x: self.conv(x) + self.conv(self.weights[:1]) + self.conv(x),
+    "a computed weight": lambda self, x: F.linear(F.linear(x, self.linear.weight), self.linear(x[0, 0])),
+    "without gradients": lambda self, x: self.conv(torch.no_grad()(self.conv)(x)) + self.conv(x).detach(),
+    "equal inputs": lambda self, x: (x + x) + (x + self.conv(x)),
+    "a dead end": lambda self, x: (self.conv(x).flatten(1), self.pool(x), self.conv(x))[-1],
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("samples", [None, 1, 5])
+def test_known_calls_change_no_odd_trace(name: str, samples: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Odd(ODD[name]).eval()
+    assert_known_calls_change_nothing(lambda: network_of(module, name, (4, 8, 8), batch=samples), monkeypatch)
+
+
+def usual(x_channels: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(x_channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 8))
+
+
+def trace(module: nn.Module, **options: bool) -> vggscope.Network:
+    return network_of(module, "net", (4, 8, 8), batch=1, **options)
+
+
+def test_an_equal_layer_does_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace(usual())
+    monkeypatch.setattr(known_results.KnownResult, "again", lambda *_: pytest.fail("it is known"))
+    with pytest.raises(pytest.fail.Exception):
+        trace(usual())
+
+
+SEEN: list[str] = []
+
+
+def noted(x: Tensor) -> Tensor:
+    SEEN.append("code")
+    return x
+
+
+class OwnForward(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return noted(x)
+
+
+class OwnParametrization(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return noted(weight)
+
+
+def _with_hook(net: nn.Sequential) -> None:
+    net[1].register_forward_hook(lambda module, args, result: noted(result))
+
+
+def _with_pre_hook(net: nn.Sequential) -> None:
+    net[0].register_forward_pre_hook(lambda module, args: noted(args[0]))
+
+
+def _with_own_forward(net: nn.Sequential) -> None:
+    net[1].forward = noted  # type: ignore[method-assign]
+
+
+def _with_own_class(net: nn.Sequential) -> None:
+    net[1] = OwnForward()
+
+
+def _with_parametrization(net: nn.Sequential) -> None:
+    parametrize.register_parametrization(net[0], "weight", OwnParametrization())
+
+
+@pytest.mark.parametrize(
+    "change", [_with_hook, _with_pre_hook, _with_own_forward, _with_own_class, _with_parametrization]
+)
+def test_the_code_of_the_user_runs_in_each_trace(change: Callable[[nn.Sequential], None]) -> None:
+    trace(usual())
+    net = usual()
+    assert isinstance(net, nn.Sequential)
+    change(net)
+    for _ in range(2):
+        SEEN.clear()
+        trace(net)
+        assert SEEN
+
+
+def test_a_hook_on_all_modules_sees_each_layer() -> None:
+    trace(usual())
+    names: list[str] = []
+    handle = register_module_forward_hook(lambda module, args, result: names.append(type(module).__name__))
+    try:
+        trace(usual())
+    finally:
+        handle.remove()
+    assert names == 2 * ["Conv2d", "ReLU", "Flatten", "Linear", "Sequential"]  # for one sample and for two
+
+
+def test_a_function_that_replaces_one_of_torch_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace(usual())
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False: noted(x)[:, :2].repeat(1, 2, 1, 1))
+    SEEN.clear()
+    trace(usual())
+    assert SEEN
+
+
+def test_what_disagrees_with_torch_is_said_in_each_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Linear, "macs", lambda self, inputs, output: 5)
+    texts = [trace(usual()).torch_count for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert texts[0] is not None
+    assert "5 MACs of Linear" in " ".join(texts[0].disagreements)
+
+
+def test_what_is_saved_is_compared_where_memory_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReLU, "saved_for_backward", lambda self, inputs, output: NOTHING)
+    for memory in (False, True, True, False):
+        count = trace(usual(), memory=memory).torch_count
+        assert count is not None
+        assert any("ReLU saves nothing for backward" in text for text in count.disagreements) is memory
+
+
+def test_torch_is_asked_once_in_a_trace_about_each_kind_of_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 5)), nn.Conv2d(4, 4, 5)
+    trace(one)
+    asked: list[object] = []
+    monkeypatch.setattr(known_results, "_SAVED", {})
+    monkeypatch.setattr("vggscope.trace.watch.saved_in_training", lambda op, *_: asked.append(op))
+    network_of(other, "net", (4, 6, 6), batch=1)  # as the second one of the trace before, about which no one has asked
+    assert len(asked) == 1
+    network_of(other, "net", (4, 6, 6), batch=1)
+    trace(one)
+    assert len(asked) == 1

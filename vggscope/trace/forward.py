@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from vggscope.errors import ModelError, OptionError
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
-from vggscope.trace.earlier_run import Calls
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
 from vggscope.trace.parts import buffers_of, has_usual_parts, named_parts, parts_of
 from vggscope.trace.recorder import Constant, Recorder
@@ -33,8 +32,7 @@ class Forward:
 
     `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
     `training`: the module is in training mode. `samples` is the batch whose figures are wanted. `compares`, `describes`
-    and `memory` are as a Recorder's. `paths` are the paths of the module's parts by id. `earlier` are the calls of a
-    run that this one follows.
+    and `memory` are as a Recorder's. `paths` are the paths of the module's parts by id.
     """
 
     module: nn.Module
@@ -50,7 +48,6 @@ class Forward:
     training: bool = False
     samples: int = 1
     memory: bool = True
-    earlier: Calls | None = None
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
         """Return the watched run of forward on these inputs, with the error that it raised."""
@@ -91,8 +88,6 @@ class Forward:
             self.gradients,
             packed=by_layer,
             compares=self.compares,
-            earlier=self.earlier,
-            is_first=self.compares and self.describes,
         )
         inputs = inputs.map(meta_copy) if device == META else inputs.to(device).map(lambda t: t.detach().clone())
         watch.recorder.begin(inputs.named(module))

@@ -1,16 +1,19 @@
-"""What torch returned for a call on the meta device, for later calls that are equal to it.
+"""What is known of a call on the meta device, for later calls that are equal to it.
 
 A network repeats its layers, and a program traces it for several batches or several times. Without data, what a
 function returns depends only on the shape, strides and dtype of each tensor among its arguments, and on plain values.
-Only the run of torch's kernel is left out: whatever else a trace notes of a call, it notes of each one.
+The same holds for one of torch's own layers and its settings. The run of torch's code is left out, and so is the check
+of the rules of the op. Whatever else a trace notes of a call, it notes of each one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple, cast
+from marshal import dumps
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vggscope.ops.base import Shape
 from vggscope.trace.flops import OperatorMacs
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from vggscope.trace.recorder import NodeFacts
     from vggscope.trace.saved import Saved
 
 MOST_KNOWN = 20_000
@@ -31,16 +35,16 @@ MOST_KNOWN = 20_000
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 """Types of arguments that are equal if torch does the same with them. `True`, `1` and `1.0` differ in their types."""
 
-_VIEWS = frozenset(
+VIEWS = frozenset(
     {
         *("view", "permute", "transpose", "movedim", "unsqueeze", "squeeze", "expand", "expand_as", "unflatten"),
-        *("narrow", "select", "chunk", "split", "unbind"),
+        *("narrow", "select"),
     }
 )
 """Functions whose results share their argument's memory. Their kernels are fast without data."""
 
-_NOT_KNOWN = SAME_DATA | PROPERTIES | CREATIONS | _VIEWS | {"detach", "type_as", "as_strided"}
-"""Functions of the tables whose results are no new tensors, or depend on more than the arguments."""
+_NOT_KNOWN = SAME_DATA | PROPERTIES | CREATIONS | {"detach", "type_as", "as_strided", "chunk", "split", "unbind"}
+"""Functions of the tables that return no tensor or several, or whose results depend on more than the arguments."""
 
 Signature = tuple[Hashable, ...]
 
@@ -63,20 +67,35 @@ class KnownResult(NamedTuple):
 
     def again(self, args: Sequence[object]) -> object:
         """Return the result of an equal call with these arguments."""
-        import torch
-
         if self.is_input:
             return args[0]
-        result = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
+        result = _torch().empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
         if self.is_view:
             result = result.as_strided(self.shape, self.stride)
         return result if self.rest is None else (result, *self.rest)
 
 
-_KNOWN: dict[Signature, KnownResult] = {}
+class KnownNode(NamedTuple):
+    """The node that a call has become: `inputs` and `weights` are their places among the tensors of the call."""
 
-_REFUSED: set[Signature] = set()
-"""Calls that `remember` has refused: their results share memory, or are no plain tensors."""
+    facts: NodeFacts
+    inputs: tuple[int, ...]
+    weights: tuple[int, ...]
+
+
+@dataclass
+class KnownCall:
+    """What is known of equal calls.
+
+    `result` is None if torch must run: its result shares memory, or is no plain tensor. `nodes` are by the origins of
+    the tensors, as `Recorder.kinds_of` gives them.
+    """
+
+    result: KnownResult | None
+    nodes: dict[str, KnownNode] = field(default_factory=dict)
+
+
+_KNOWN: dict[Signature, KnownCall] = {}
 
 _SAVED: dict[Signature, Saved | None] = {}
 
@@ -88,8 +107,6 @@ def signature_of(
 
     `counts` is whether its multiply-accumulates are counted.
     """
-    import torch
-
     if not is_covered(function):
         return None
     tensors: list[Tensor] = []
@@ -97,50 +114,41 @@ def signature_of(
     named = [(name, _described(value, tensors)) for name, value in kwargs.items()]
     if not tensors or None in given or any(value is None for _, value in named):
         return None
+    torch = _torch()
     state = _attention_kernels() if "attention" in function_name(function)[0] else ()
-    return (function, counts, torch.get_default_dtype(), torch.is_grad_enabled(), *state, *given, *named)
+    return (function, counts, torch.default_dtype(), torch.is_grad_enabled(), *state, *given, *named)
 
 
-def known_result(signature: Signature | None) -> KnownResult | None:
-    """Return the result of an equal call; None if there was none."""
+def forget_if_functions_changed() -> None:
+    """Forget all calls if a function of torch.nn.functional is another one: layers call it by its name."""
+    from torch.nn import functional
+
+    functions = tuple(vars(functional).values())
+    if functions != _FUNCTIONS.get("known"):
+        _KNOWN.clear()
+        _FUNCTIONS["known"] = functions
+
+
+_FUNCTIONS: dict[str, tuple[object, ...]] = {}
+
+
+def known_call(signature: Signature | None) -> KnownCall | None:
+    """Return what is known of equal calls; None if there was none."""
     return None if signature is None else _KNOWN.get(signature)
 
 
-def is_refused(signature: Signature) -> bool:
-    """Return whether the result of an equal call was one that is not remembered."""
-    return signature in _REFUSED
+def remember(signature: Signature, result: KnownResult | None) -> KnownCall:
+    """Keep the result of a call for equal ones, None if torch must run for each of them."""
+    if len(_KNOWN) >= MOST_KNOWN:
+        _KNOWN.clear()
+    known = _KNOWN[signature] = KnownCall(result)
+    return known
 
 
-def remember(
-    signature: Signature,
-    function: Function,
-    args: Sequence[object],
-    kwargs: Mapping[str, object],
-    result: object,
-    macs: OperatorMacs,
-) -> None:
-    """Keep the result of a call for equal ones, unless it shares memory with an argument or is no plain tensor.
-
-    `signature` is that before the call. It is another one now if the call has changed its argument.
-    """
-    known = _to_remember(signature, function, args, kwargs, result, macs)
-    table: dict[Signature, KnownResult] | set[Signature] = _REFUSED if known is None else _KNOWN
-    if len(table) >= MOST_KNOWN:
-        table.clear()
-    if known is None:
-        _REFUSED.add(signature)
-    else:
-        _KNOWN[signature] = known
-
-
-def _to_remember(
-    signature: Signature,
-    function: Function,
-    args: Sequence[object],
-    kwargs: Mapping[str, object],
-    result: object,
-    macs: OperatorMacs,
+def result_to_know(
+    args: Sequence[object], kwargs: Mapping[str, object], result: object, macs: OperatorMacs
 ) -> KnownResult | None:
+    """Return what is to remember of a result; None if it shares memory with an argument or is no plain tensor."""
     from torch import Tensor, strided
 
     first, rest = (result[0], result[1:]) if type(result) is tuple and result else (result, None)
@@ -149,34 +157,69 @@ def _to_remember(
     if (rest is not None and any(other is not None for other in rest)) or _is_named(first):
         return None
     is_input = rest is None and bool(args) and first is args[0]
-    is_changed = signature_of(function, args, kwargs, counts=bool(signature[1])) != signature
-    if is_changed or not (is_input or _has_own_memory(first, args, kwargs)):
+    if not (is_input or _has_own_memory(first, args, kwargs)):
         return None
     macs = replace(macs, without_formula=macs.without_formula.copy())
     shape, stride = tuple(first.shape), tuple(first.stride())
     return KnownResult(shape, stride, first.dtype, is_input, first._base is not None, rest, macs)
 
 
-def layer_signature(module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]) -> Signature | None:
+def layer_signature(
+    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], *, counts: bool = True
+) -> Signature | None:
     """Return all that a call of one of torch's own layers depends on; None if it may depend on more.
 
     It does for a layer with parts or hooks, and for one whose settings are not plain values.
     """
-    from torch import get_default_dtype
-
-    kind = type(module)
+    kind, own = type(module), vars(module)
     if not kind.__module__.startswith("torch.nn.modules."):
         return None
-    tensors: list[Tensor] = []
-    described = [_described((tuple(args), *kwargs, *kwargs.values()), tensors)]
-    for name, value in vars(module).items():
-        if name in ("_parameters", "_buffers"):
-            described.append(_described(tuple(value.values()), tensors))
-        elif value or type(value) in _PLAIN or type(value) is tuple:
-            described.append((name, _described(value, tensors)))
-    if any(value is None or cast("Signature", value)[-1:] == (None,) for value in described):
+    attributes = _attributes(cast("Hashable", kind), tuple(own))
+    values = tuple(own.values())
+    settings = attributes.settings(values)
+    if any(attributes.empty(values)) or not _SETTINGS.issuperset(map(type, settings)):
         return None
-    return cast("Hashable", kind), kind.forward, get_default_dtype(), *described
+    try:
+        plain = dumps(settings, _WITHOUT_REFERENCES)  # equal for values that are equal in all types too
+    except ValueError:
+        return None
+    tensors: list[Tensor] = []
+    given = [_described(value, tensors) for value in (*args, *kwargs.values())]
+    owned = [_described(value, tensors) for value in (*module._parameters.values(), *module._buffers.values())]
+    if not tensors or None in given or None in owned:
+        return None
+    torch = _torch()
+    state = (attributes, kind.forward, counts, torch.default_dtype(), torch.is_grad_enabled(), plain)
+    return (*state, *module._parameters, *module._buffers, *kwargs, *given, *owned)
+
+
+_SETTINGS = _PLAIN | {tuple, list}
+"""Types of the settings of a layer. What is in a tuple or a list is as plain, or marshal refuses it."""
+
+_WITHOUT_REFERENCES = 2
+"""The version of marshal's format in which equal values are written equally, wherever else they are referred to."""
+
+
+class _LayerAttributes(NamedTuple):
+    """Where the attributes of the modules of a class are among all of them: the settings, and what must be empty."""
+
+    kind: Hashable
+    names: tuple[str, ...]
+    settings: Callable[[tuple[object, ...]], tuple[Any, ...]]
+    empty: Callable[[tuple[object, ...]], tuple[object, ...]]
+
+
+@lru_cache(maxsize=4096)
+def _attributes(kind: Hashable, names: tuple[str, ...]) -> _LayerAttributes:
+    from torch import nn
+
+    usual = vars(nn.Module())
+    empty = [name for name, value in usual.items() if isinstance(value, (dict, set))]
+    owned = ("_parameters", "_buffers")
+    places = [
+        [i for i, n in enumerate(names) if (n in empty) is is_empty and n not in owned] for is_empty in (False, True)
+    ]
+    return _LayerAttributes(kind, names, *(cast("Any", itemgetter(*part)) for part in places))
 
 
 def places_of(inputs: Sequence[Tensor], args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[int, ...]:
@@ -229,15 +272,15 @@ def is_covered(function: Function) -> bool:
     name, in_place = function_name(function)
     library = getattr(function, "__module__", None) or "torch"
     is_own = library.partition(".")[0] == "torch" and not library.startswith(("torch._ops", "torch.autograd"))
-    is_listed = name in NO_PRODUCTS | MATRIX_PRODUCTS or name == "multi_head_attention_forward"
+    is_listed = name in NO_PRODUCTS or name in MATRIX_PRODUCTS or name == "multi_head_attention_forward"
     return is_own and is_listed and not in_place and name not in _NOT_KNOWN
 
 
 def _described_tensor(tensor: Tensor, tensors: list[Tensor]) -> Hashable:
     """Return what a result depends on of a tensor, and add it to the list; None if that is not known."""
-    import torch
-
-    if not tensor.is_meta or tensor.layout is not torch.strided or _is_named(tensor):
+    torch = _torch()
+    has_names = torch.has_names is not None and torch.has_names(tensor)
+    if not tensor.is_meta or tensor.layout is not torch.strided or has_names:
         return None
     place = 0
     for other in tensors:
@@ -246,6 +289,23 @@ def _described_tensor(tensor: Tensor, tensors: list[Tensor]) -> Hashable:
         place += 1
     tensors.append(tensor)
     return place, tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
+
+
+class _Torch(NamedTuple):
+    """What is asked of torch for each call. An import in a function takes as long as the question."""
+
+    strided: torch.layout
+    has_names: Callable[[Tensor], bool] | None
+    default_dtype: Callable[[], torch.dtype]
+    is_grad_enabled: Callable[[], bool]
+    empty_strided: Callable[..., Tensor]
+
+
+@cache
+def _torch() -> _Torch:
+    from torch import empty_strided, get_default_dtype, is_grad_enabled, strided
+
+    return _Torch(strided, _name_query(), get_default_dtype, is_grad_enabled, empty_strided)
 
 
 def _described(value: object, tensors: list[Tensor]) -> Hashable:

@@ -60,6 +60,12 @@ def module_op(module: nn.Module) -> Op | None:
     return None if maker is None else maker(module)
 
 
+def is_layer(module: nn.Module) -> bool:
+    """Return whether a module's class has an op, so that it is one node."""
+    kind: Any = type(module)
+    return _maker(kind, getattr(kind, "forward", None)) is not None
+
+
 @lru_cache(maxsize=4096)
 def _maker(own: type[nn.Module], forward: object) -> Maker | None:
     """Return what makes the op of the modules of a class; None if the calls inside them are the nodes."""

@@ -57,6 +57,40 @@ def _no_count(leaves: Sequence[Tensor]) -> Counted:
     return UNCOUNTED
 
 
+class Origins(NamedTuple):
+    """Where the tensors of a call come from.
+
+    `nodes` are the nodes and inputs of the network, and `parameters` those that constants depend on. `are_computed` is
+    whether forward computes one of these constants.
+    """
+
+    nodes: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    are_computed: bool
+
+    @property
+    def train(self) -> bool:
+        """Whether one of the parameters is trained."""
+        return True in [parameter.trainable for parameter in self.parameters]
+
+
+class NodeFacts(NamedTuple):
+    """What the nodes of equal calls have in common: their tensors are alike, and come from nodes or from parameters.
+
+    - `op` agrees with torch in the shape, the cost and what is saved for backward.
+    - `parameters` are the names of the parameters that the op has.
+    - `torch_macs` are the multiply-accumulates of the operators that torch dispatches, None if they are unknown.
+    - `kind` tells apart the ops of which torch is asked what they save for backward, once in each run; None for an op
+      of which it is not. `is_asked` is whether torch was asked about this call, and has agreed.
+    """
+
+    op: Op
+    parameters: frozenset[str]
+    torch_macs: int | None
+    kind: object
+    is_asked: bool
+
+
 class Call(NamedTuple):
     """One call of a function or module.
 
@@ -88,8 +122,8 @@ class Recorder:
     changes the number of rows.
     `returned_parameters` are the parameters whose values forward returns.
     `torch_macs` are the multiply-accumulates of the operators that torch has dispatched, None if they are unknown, and
-    `disagreements` are sentences on figures that differ from torch's. `asked` are the kinds of ops of which torch has
-    told what they save for backward.
+    `disagreements` are sentences on figures that differ from torch's. `asked` are the kinds of ops of which torch was
+    asked what they save for backward, with whether it agrees with their rule.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `sparse_gradients` are the names of parameters whose gradient a call makes sparse.
     `is_regular` is whether every tensor is all of its storage, in the order of its axes. `slices` are the nodes whose
@@ -130,7 +164,7 @@ class Recorder:
     returned_parameters: set[str] = field(default_factory=set)
     torch_macs: int | None = 0
     disagreements: list[str] = field(default_factory=list)
-    asked: set[object] = field(default_factory=set)
+    asked: dict[object, bool] = field(default_factory=dict)
     compares: bool = True
     describes: bool = True
     memory: bool = True
@@ -268,26 +302,54 @@ class Recorder:
         node = self.nodes[name]
         return node.op.macs(tuple(self.shapes[source] for source in node.inputs), self.shapes[name])
 
-    def add(
-        self,
-        base: str,
-        call: Call,
-        results: Sequence[Tensor],
-        module: str | None = None,
-        parameters: tuple[Parameter, ...] = (),
-    ) -> None:
-        """Record one call: a node for its first result, and one for each further result."""
-        parameters = (*parameters, *self._constant_parameters((*call.inputs, *call.weights)))
+    def add(self, base: str, call: Call, results: Sequence[Tensor], module: str | None = None) -> NodeFacts | None:
+        """Record one call: a node for its first result, and one for each further result.
+
+        Return what the nodes of equal calls have in common; None if each of them must be looked at.
+        """
         if len(call.ops) == len(results) > 1:
             for op, result in zip(call.ops, results):
-                self.pieces.add(self._add(base, op, call, result, None, parameters))
-            return
-        first = self._add(base, call.ops[0], call, results[0], module, parameters)
+                self.pieces.add(self._add(base, op, call, result, None)[0])
+            return None
+        first, facts = self._add(base, call.ops[0], call, results[0], module)
         if call.ops[0].name == "detach":
             self.pieces.add(first)  # often called only to read an attribute: x.data.shape
+            return None
         for position, result in enumerate(results[1:], 1):
             op = CallResult(call.ops[0].name, position, shape_of(result))
-            self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None, ()))
+            self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None)[0])
+        return facts if len(results) == 1 else None
+
+    def is_repeatable(self, facts: NodeFacts) -> bool:
+        """Return whether a call may be recorded by the facts of an equal one, without asking torch in this run."""
+        asks = self.compares and self.memory and facts.kind is not None and not facts.is_asked
+        return not self.has_own_backward and (not asks or self.asked.get(facts.kind, False))
+
+    def kinds_of(self, tensors: Sequence[Tensor]) -> str:
+        """Return a letter for each tensor: a node's or an input, a constant with parameters or one without."""
+        kinds = ""
+        for tensor in tensors:
+            origin = self.origin(tensor)
+            kinds += "n" if isinstance(origin, str) else "p" if origin.parameters else "c"
+        return kinds
+
+    def add_again(
+        self,
+        base: str,
+        facts: NodeFacts,
+        inputs: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        result: Tensor,
+        module: str | None = None,
+    ) -> None:
+        """Record a call that is equal to an earlier one, of which `add` has returned the facts."""
+        if self.compares:
+            self._add_torch_macs(facts.torch_macs)
+            if facts.is_asked:
+                self.asked.setdefault(facts.kind, True)
+        name, origins = self._unique(base, module is not None), self._origins_of(inputs, weights)
+        constants = self._constants_of(facts.op, inputs, weights, (), origins)
+        self._place(name, facts.op, facts.parameters, origins, constants, result, module)
 
     def _note_layout(self, name: str, result: Tensor) -> None:
         """Note the node of a tensor that is not all of its storage."""
@@ -301,19 +363,6 @@ class Recorder:
         if self.origin(tensor) in self.slices:
             self.is_regular = False
 
-    def repeat_node(self, node: Node, result: Tensor, earlier: Recorder) -> None:
-        """Record a call as the node of an equal call in an earlier run."""
-        name = node.name
-        self.nodes[name] = node
-        self.shapes[name] = shape_of(result)
-        self._note_strides(name, result)
-        self.origins[result] = name
-        self.writes.include(result)
-        if name in earlier.needs_gradient:
-            self.needs_gradient.add(name)
-        if name in earlier.pieces:
-            self.pieces.add(name)
-
     def finished(self) -> tuple[Node, ...]:
         """Return the nodes without the pieces and views that no node reads and forward does not return."""
         until = self.named_until
@@ -325,50 +374,61 @@ class Recorder:
                 return nodes
             nodes = kept
 
-    def _add(
-        self,
-        base: str,
-        op: Op,
-        call: Call,
-        result: Tensor,
-        module: str | None,
-        parameters: tuple[Parameter, ...],
-    ) -> str:
-        import torch
-
+    def _add(self, base: str, op: Op, call: Call, result: Tensor, module: str | None) -> tuple[str, NodeFacts | None]:
+        """Record a node. Return its name, and what the nodes of equal calls have in common."""
         name = self._unique(base, module is not None)
         op, call = self._with_computed_weights(with_layout(op, call.inputs, result), call)
         inputs, weights = call.inputs, call.weights
-        origins = list(map(self.origin, inputs))
-        sources = tuple(origin for origin in origins if isinstance(origin, str))
-        constants = len(origins) - len(sources)
-        if constants:
-            shapes = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
-            fixed = (i for i, o in enumerate(origins) if isinstance(o, Constant) and not o.parameters)
+        origins = self._origins_of(inputs, weights)
+        if len(origins.nodes) < len(inputs):
+            own = list(map(self.origin, inputs))
+            shapes = (None if isinstance(o, str) else shape_of(t) for o, t in zip(own, inputs))
+            fixed = (i for i, o in enumerate(own) if isinstance(o, Constant) and not o.parameters)
             op = WithConstants(op, tuple(shapes), tuple(fixed))
-        trains = any(parameter.trainable for parameter in parameters)
-        op = self._checked(name, op, call, sources, result, trains)
-        if self.compares:
-            self._compare(name, op, call, sources, result)
+        op, is_ruled = self._checked(name, op, call, origins, result)
+        torch_macs, agrees = self._compare(name, op, call, origins.nodes, result) if self.compares else (0, True)
+        parameters = _last_parts(op.parameters())
+        constants = self._constants_of(op, inputs, weights, call.reads, origins)
+        node = self._place(name, op, parameters, origins, constants, result, module)
+        kind, is_asked = None, False
+        if self.compares and not node.reads_computed_weight:
+            kind, is_asked = self._compare_saved(name, op, call, result)
+            agrees = agrees and self.asked.get(kind, True)
+        is_equal = is_ruled and agrees and not call.reads and not self.has_own_backward
+        if not is_equal or isinstance(op, WithComputedWeights):
+            return name, None
+        return name, NodeFacts(op, parameters, torch_macs, kind, is_asked)
+
+    def _place(
+        self,
+        name: str,
+        op: Op,
+        own_parameters: frozenset[str],
+        origins: Origins,
+        constants: tuple[ConstantValue, ...],
+        result: Tensor,
+        module: str | None,
+    ) -> Node:
+        """Add a node to the network: what depends on the place of a call, and not on the call alone."""
+        import torch
+
+        parameters = origins.parameters
         node = self.nodes[name] = Node(
             name,
             op,
-            sources,
+            origins.nodes,
             module,
             "",
             parameters,
-            reads_computed_weight=(module is not None and _lacks_parameter(op, parameters))
-            or (bool(weights or constants) and self._reads_computed((*inputs, *weights))),
+            reads_computed_weight=origins.are_computed or (module is not None and _lacks(own_parameters, parameters)),
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
             keeps_gradient=_keeps_gradient(op, parameters),
-            constants=self._constants_of(op, call, parameters) if constants or weights or call.reads else (),
+            constants=constants,
             called_at=self.positions() if self.describes else (),
         )
-        if self.compares and self.memory and not node.reads_computed_weight:
-            self._compare_saved(name, op, call, result)
-        if (trains or not self.needs_gradient.isdisjoint(sources)) and node.passes_gradient:
+        if (origins.train or not self.needs_gradient.isdisjoint(origins.nodes)) and node.passes_gradient:
             self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
         self._note_strides(name, result)
@@ -377,7 +437,22 @@ class Recorder:
         self.origins[result] = name
         self.writes.include(result)
         self._update_named(name, result)
-        return name
+        return node
+
+    def _origins_of(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Origins:
+        """Return what the origins of a call's tensors tell."""
+        nodes: list[str] = []
+        parameters: dict[str, Parameter] = {}
+        are_computed = False
+        for tensor in (*inputs, *weights):
+            origin = self.origin(tensor)
+            if isinstance(origin, str):
+                nodes.append(origin)
+            else:
+                are_computed = are_computed or origin.reads_computed_weight
+                for parameter in origin.parameters:
+                    parameters[parameter.name] = parameter
+        return Origins(tuple(nodes), tuple(parameters.values()), are_computed)
 
     def _note_strides(self, name: str, tensor: Tensor) -> None:
         import torch
@@ -385,15 +460,19 @@ class Recorder:
         if tensor.layout is torch.strided:
             self.strides[name] = tensor.stride()
 
-    def _constants_of(self, op: Op, call: Call, parameters: tuple[Parameter, ...]) -> tuple[ConstantValue, ...]:
-        """Return what is known of the constants that a call reads; empty if they are its parameters."""
-        if not self.describes:
+    def _constants_of(
+        self, op: Op, inputs: Sequence[Tensor], weights: Sequence[Tensor], reads: Sequence[Tensor], origins: Origins
+    ) -> tuple[ConstantValue, ...]:
+        """Return what is known of the constants that a call reads; empty if they are its parameters, or none."""
+        are_nodes = len(origins.nodes) == len(inputs)
+        if not self.describes or (are_nodes and not weights and not reads):
             return ()
         given = self.constants.of
-        reads = [t for t in call.inputs if not isinstance(self.origin(t), str)]
+        constants = () if are_nodes else [tensor for tensor in inputs if not isinstance(self.origin(tensor), str)]
         value_of = self.constants.buffer if op.buffers() else given
-        values = (*map(given, reads), *map(value_of, call.weights), *map(given, call.reads))
-        if all(value.text == "{}" for value in values) and [v.names[0] for v in values] == [p.name for p in parameters]:
+        values = (*map(given, constants), *map(value_of, weights), *map(given, reads))
+        names = [parameter.name for parameter in origins.parameters]
+        if {value.text for value in values} == {"{}"} and [value.names[0] for value in values] == names:
             return ()
         return values
 
@@ -414,12 +493,14 @@ class Recorder:
         self.named_until.update(dict.fromkeys(self.named, name))
         self.named[name] = ref(result)
 
-    def _checked(self, name: str, op: Op, call: Call, sources: tuple[str, ...], result: Tensor, trains: bool) -> Op:
+    def _checked(self, name: str, op: Op, call: Call, origins: Origins, result: Tensor) -> tuple[Op, bool]:
         """Return the op if its rule agrees with torch's output shape; else an op with torch's shape and counted cost.
 
-        Warns if neither the rule nor torch's counter knows the cost.
+        The second value is whether its rules give both, as they do for all equal calls. Warns if neither the rule nor
+        torch's counter knows the cost.
         """
-        inputs, output = tuple(self.shapes[source] for source in sources), shape_of(result)
+        sources, trains = origins.nodes, origins.train
+        inputs, output = tuple([self.shapes[source] for source in sources]), shape_of(result)
         try:
             rule: Shape | None = op.output_shape(*inputs)
         except (ShapeError, ValueError, IndexError, TypeError):
@@ -432,16 +513,16 @@ class Recorder:
         macs = op.macs(inputs, output) if rule == output else None
         is_ruled = macs is not None and not isinstance(op, Recorded)
         if is_ruled and not is_transforming() and not (macs and self.has_own_backward):
-            return op
+            return op, True
         if isinstance(op, Recorded) and not op.is_unknown:
-            return changed(op, trains=op.trains or trains)
+            return changed(op, trains=op.trains or trains), False
         counted = call.cost([tensor for tensor in (*call.inputs, *call.weights) if self.is_trained(tensor)])
         if is_ruled and counted.macs == macs and not self.has_own_backward:
-            return op
+            return op, False
         if counted.macs is None and macs is not None:
             counted = Counted(macs)
         if counted.macs is not None:
-            return Recorded(
+            recorded = Recorded(
                 op.name,
                 inputs,
                 output,
@@ -453,18 +534,25 @@ class Recorder:
                 differentiable=counted.differentiable,
                 arguments_given=(op.described,),
             )
+            return recorded, False
         if rule != output:
             expected = "none" if rule is None else shape_text(rule)
             self.warn(
                 f"{name}: vggscope computes the output shape of {op.name} as {expected}, torch as {shape_text(output)};"
                 " its cost is unknown"
             )
-            return Unknown(op.name, inputs, output, arguments_given=(op.described,))
+            return Unknown(op.name, inputs, output, arguments_given=(op.described,)), False
         self.unknown.setdefault(op.name, []).append(name)
-        return _trained(op) if trains else op
+        return _trained(op) if trains else op, False
 
-    def _compare(self, name: str, op: Op, call: Call, sources: tuple[str, ...], result: Tensor) -> None:
-        """Add torch's multiply-accumulates of a node to the total, and record if ours differ without a known reason."""
+    def _compare(
+        self, name: str, op: Op, call: Call, sources: tuple[str, ...], result: Tensor
+    ) -> tuple[int | None, bool]:
+        """Add torch's multiply-accumulates of a node to the total, and record if ours differ without a known reason.
+
+        Return them, and whether ours do not differ.
+        """
+        agrees = True
         ours = op.macs(tuple(self.shapes[source] for source in sources), shape_of(result))
         if isinstance(op.without_constants, (Recorded, CallResult)) or is_transforming():
             torchs = ours  # counted by torch already
@@ -473,33 +561,47 @@ class Recorder:
         else:
             torchs = call.dispatched.total
             # The weights that a hook computes are no part of the layer, as in the former spectral_norm.
-            if ours is not None and ours not in (torchs, call.dispatched.by_formula):
+            agrees = ours is None or ours in (torchs, call.dispatched.by_formula)
+            if not agrees:
+                assert ours is not None
                 self.disagree(
                     f"{name}: vggscope counts {count_text(ours)} MACs of {op.name},"
                     f" torch's own operators {count_text(torchs)}"
                 )
-        self.torch_macs = None if self.torch_macs is None or torchs is None else self.torch_macs + torchs
+        self._add_torch_macs(torchs)
+        return torchs, agrees
 
-    def _compare_saved(self, name: str, op: Op, call: Call, result: Tensor) -> None:
-        """Record if an op whose rules predict memory saves otherwise for backward than torch says."""
+    def _add_torch_macs(self, macs: int | None) -> None:
+        self.torch_macs = None if self.torch_macs is None or macs is None else self.torch_macs + macs
+
+    def _compare_saved(self, name: str, op: Op, call: Call, result: Tensor) -> tuple[object, bool]:
+        """Record if an op whose rules predict memory saves otherwise for backward than torch says.
+
+        Return what tells apart the ops of which torch is asked, None for one of which it is not, and whether torch was
+        asked about this call.
+        """
         if not op.predicts_memory or isinstance(op, Recorded) or self.has_own_backward or is_transforming():
-            return
+            return None, False
         op = op.op if isinstance(op, WithConstants) else op  # torch is asked about all inputs of the call
         needs = tuple(map(_is_differentiable, call.inputs))
         asked = kind(op), needs
-        if asked in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):
-            return
-        self.asked.add(asked)
+        if len(call.inputs) != len(set(map(id, call.inputs))):
+            return None, False
+        if asked in self.asked or not self.memory:
+            return asked, False
+        self.asked[asked] = True
         if op.saved_for_backward(tuple(map(shape_of, call.inputs)), shape_of(result)).sums:
-            return  # the meta device has no fused kernel of attention
+            return asked, True  # the meta device has no fused kernel of attention
         torchs = call.saved(op)
         if torchs is None:
-            return
+            return asked, True
         # Torch's CPU keeps statistics in the dtype of the input, the other devices in float32 at least.
         (*shapes, output), width = torchs.shapes, result.element_size()
         ours, wide = (by_rule(op, tuple(shapes), output, needs, width, least) for least in (0, 4))
         if torchs not in (ours, wide):
+            self.asked[asked] = False
             self.disagree(f"{name}: vggscope says that {op.name} saves {ours.text} for backward, torch {torchs.text}")
+        return asked, True
 
     def has_sparse_gradient(self, weight: Tensor) -> None:
         """Record that a call makes the gradient of a weight sparse."""
@@ -556,15 +658,14 @@ def _is_differentiable(result: Tensor) -> bool:
     return result.is_floating_point() or result.is_complex()
 
 
-def _lacks_parameter(op: Op, parameters: Sequence[Parameter]) -> bool:
+def _lacks(own: frozenset[str], parameters: Sequence[Parameter]) -> bool:
     """Return whether a layer lacks a parameter that its op has: forward computes that of a parametrized one."""
-    named = op.parameters()
-    return bool(named) and not _last_parts(named) <= _last_parts([parameter.name for parameter in parameters])
+    return bool(own) and not own <= _last_parts([parameter.name for parameter in parameters])
 
 
-def _last_parts(names: Iterable[str]) -> set[str]:
+def _last_parts(names: Iterable[str]) -> frozenset[str]:
     """Return the parameters' names without the paths of their modules."""
-    return {name.rpartition(".")[2] for name in names}
+    return frozenset([name.rpartition(".")[2] for name in names])
 
 
 def _output_name(place: str) -> str:

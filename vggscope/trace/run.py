@@ -254,7 +254,7 @@ def _trains_otherwise(forward: Forward, inputs: CallInputs, watch: Watch) -> boo
         return True
     if not watch.training_reads.passes_on:
         return False
-    training, error = replace(following(forward, watch), training=True)(inputs)
+    training, error = replace(following(forward), training=True)(inputs)
     ours, other = (tuple(map(_as_trained, w.recorder.finished())) for w in (watch, training))
     return error is not None or ours != other
 
@@ -302,7 +302,7 @@ def _reasons(forward: Forward, result: SampleRuns, inputs: CallInputs, missing: 
     if result.error is not None:
         return dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
     device = "cpu" if has_quantized_tensors(forward.module) else META
-    in_training = replace(following(forward, result.watch), device=device, training=True, gradients=False)
+    in_training = replace(following(forward), device=device, training=True, gradients=False)
     watch, _ = in_training(result.ran_on if result.single else inputs.for_samples(2))
     trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
     reasons = {p.name: ONLY_IN_TRAINING if p.name in trained else "not used by forward" for p in missing}

@@ -60,7 +60,7 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
 
 def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: CallInputs) -> SampleRuns:
     """Return the run on one sample with the growth by a second one, or the run on the whole batch if it differs."""
-    pair, error = following(forward, alone)(inputs.for_samples(2))
+    pair, error = following(forward)(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if single is None and alone.reads_sizes:
         single = _other_way(forward, inputs, nodes, alone, pair.recorder)
@@ -77,9 +77,9 @@ def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: Call
     return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single, pair.recorder)
 
 
-def following(forward: Forward, earlier: Watch) -> Forward:
-    """Return forward for a run that repeats what it can of an earlier one, and of which only nodes and sizes count."""
-    return replace(forward, compares=False, describes=False, earlier=earlier.calls)
+def following(forward: Forward) -> Forward:
+    """Return forward for a run after the first one, of which only nodes and sizes count."""
+    return replace(forward, compares=False, describes=False)
 
 
 def with_known_axes(result: SampleRuns, inputs: CallInputs) -> SampleRuns:
@@ -109,7 +109,7 @@ def _other_way(
     samples = forward.samples
     if samples <= 2 or samples == inputs.batch or forward.device != META:
         return None
-    watch, error = following(forward, alone)(inputs.for_samples(samples))
+    watch, error = following(forward)(inputs.for_samples(samples))
     if error is not None:
         return f"forward fails on {count_text(samples)} samples: {explain(watch, error)}"
     irregular = frozenset(node.name for node in nodes if node.irregular)

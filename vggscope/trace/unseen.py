@@ -38,7 +38,7 @@ def noticing(may_read: Callable[[], None], in_thread: Callable[[str], None]) -> 
     function that computes a tensor in a thread of forward's own. The block is inside one of `without_disabling`.
     """
     with ExitStack() as stack:
-        if has_foreign_modes() or _global_hooks():
+        if has_foreign_modes() or has_global_hooks():
             may_read()
         stack.enter_context(_noticed_threads(may_read, in_thread))
         stack.enter_context(in_own_thread())
@@ -143,7 +143,7 @@ def has_foreign_modes() -> bool:
     return not all(isinstance(mode, DeviceContext) for mode in stack._get_current_function_mode_stack())
 
 
-def _global_hooks() -> bool:
+def has_global_hooks() -> bool:
     """Return whether the caller has hooks on every module, whose code reads sizes inside of a layer."""
     from torch.nn.modules import module
 

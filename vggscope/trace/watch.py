@@ -30,7 +30,6 @@ from vggscope.trace import registered
 from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import checked_name, require_dtypes
-from vggscope.trace.earlier_run import BY_SIZES, Calls, TracedCall
 from vggscope.trace.flops import (
     Counted,
     OperatorMacs,
@@ -45,27 +44,31 @@ from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DAT
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
 from vggscope.trace.inputs import FunctionReader, Reader
 from vggscope.trace.known_results import (
+    VIEWS,
+    KnownCall,
+    KnownNode,
     Signature,
+    forget_if_functions_changed,
     is_covered,
-    is_refused,
-    known_result,
+    known_call,
     known_saved,
     layer_signature,
     places_of,
     remember,
+    result_to_know,
     signature_of,
 )
 from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out
 from vggscope.trace.meta_shortcuts import has_rule, shortcut_result
-from vggscope.trace.modules import is_plain, module_op
-from vggscope.trace.recorder import Call, Count, Recorder, shape_of
+from vggscope.trace.modules import is_layer, is_plain, module_op
+from vggscope.trace.recorder import Call, Count, NodeFacts, Recorder, shape_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import RunningCall, current_positions, current_stack
 from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, plain_kinds, tensors_in, with_values
 from vggscope.trace.training_mode import TrainingReads
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
-from vggscope.trace.unseen import has_foreign_modes, noticing, unwatched
+from vggscope.trace.unseen import has_foreign_modes, has_global_hooks, noticing, unwatched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -81,13 +84,17 @@ _FORWARD_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
 
 class WatchedCall(NamedTuple):
-    """A call of a function, with what is known of the function and the tensors among the arguments."""
+    """A call of a function, with what is known of the function and the tensors among the arguments.
+
+    `signature` is None if equal calls may differ.
+    """
 
     about: FunctionFacts
     function: Function
     args: tuple[object, ...]
     kwargs: dict[str, object]
     inputs: tuple[Tensor, ...]
+    signature: Signature | None = None
 
 
 class FunctionFacts(NamedTuple):
@@ -102,6 +109,7 @@ class FunctionFacts(NamedTuple):
     - `has_dtype_rule`: the meta device accepts dtypes that it refuses elsewhere.
     - `is_view`: it makes no tensor with memory of its own but copies of its input.
     - `may_be_known`: the result of a call may be known without torch's kernel.
+    - `is_quick`: its kernel is quick without data, and always runs.
     - `has_kernel_layout`: its result lies in memory as the CPU's and the GPU's kernels leave it.
     """
 
@@ -116,6 +124,7 @@ class FunctionFacts(NamedTuple):
     has_dtype_rule: bool
     is_view: bool
     may_be_known: bool
+    is_quick: bool
     has_kernel_layout: bool
 
 
@@ -136,6 +145,7 @@ def facts_of(function: Function) -> FunctionFacts:
         bool(checked_name(function)),
         own_name in _VIEWS and isinstance(function, MethodDescriptorType | BuiltinFunctionType),
         name in RECURRENT or has_rule(function) or is_covered(function),
+        name in VIEWS,
         name in KERNEL_LAYOUTS,
     )
 
@@ -154,7 +164,8 @@ class RunningModule:
     """A running module with the shapes of its arguments, and its op if the module is one node.
 
     `given` are the arguments before the module's own hooks, if it is one node and has some. `masks` are those of
-    attention, by name. `running` has the calls of the user's own code around it, if it is not one node.
+    attention, by name. `running` has the calls of the user's own code around it, if it is not one node. `signature` is
+    None if equal calls may differ.
     """
 
     module: nn.Module
@@ -164,6 +175,7 @@ class RunningModule:
     given: tuple[Tensor, ...] = ()
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     running: RunningCall | None = None
+    signature: Signature | None = None
 
 
 @dataclass
@@ -187,7 +199,8 @@ class Watch:
     - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
     - `reads_sizes` is true if forward has read a number that may depend on the batch, such as a tensor's shape.
     - `dispatch_modes` is the number of dispatch modes that ran before forward, and `modes` that of both kinds of modes.
-    - `foreign_modes` is true if the caller runs a mode of its own, whose code may change results.
+    - `foreign_modes` is true if the caller runs a mode of its own, whose code may change results, and `foreign_hooks`
+      if it has hooks on every module.
     - `thread_call` is the name of a function of torch that forward calls in a thread of its own, empty if it does not.
     - `autocast` is the device on which forward turns autocast on for a product, and `autocast_unknown` is true if a
       call has other dtypes than torch gives there.
@@ -202,16 +215,14 @@ class Watch:
     - `sparse_call` is the first function that reads or returns a sparse matrix, empty if there is none.
     - `transforms` is true if forward calls vmap, under which torch takes other kernels.
     - `draws` is true if forward draws random numbers of Python or NumPy.
-    - `calls` are the calls of the run. `earlier` are those of the run that it follows, and `is_first` is true in a run
-      that others may follow.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
+    - `signature` is that of the layer which is about to run, None if equal calls may differ.
     """
 
     recorder: Recorder
     paths: Mapping[int, str]
     on_meta: bool
     gradients: bool = False
-    calls: Calls = field(init=False)
     stack: list[RunningModule] = field(default_factory=list)
     function_error: tuple[BaseException, str, str] | None = None
     module_error: tuple[BaseException, tuple[RunningModule, ...]] | None = None
@@ -230,6 +241,7 @@ class Watch:
     dispatch_modes: int = 0
     modes: int = 0
     foreign_modes: bool = False
+    foreign_hooks: bool = False
     thread_call: str = ""
     values: Tensor | None = None
     taken: object = None
@@ -244,11 +256,9 @@ class Watch:
     without_gradient: str = ""
     sparse_call: str = ""
     transforms: bool = False
-    earlier: Calls | None = None
-    is_first: bool = False
+    signature: Signature | None = None
 
     def __post_init__(self) -> None:
-        self.calls = Calls(self.recorder, self.earlier, self.is_first)
         self.recorder.positions = self._positions
 
     @contextmanager
@@ -257,9 +267,10 @@ class Watch:
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
         from torch.overrides import TorchFunctionMode
 
+        forget_if_functions_changed()
         watch, kinds = self, plain_kinds()
         self.dispatch_modes, self.modes = dispatch_modes(), modes_within()
-        self.foreign_modes = self.dispatch_modes > 0 or has_foreign_modes()
+        self.foreign_modes, self.foreign_hooks = self.dispatch_modes > 0 or has_foreign_modes(), has_global_hooks()
 
         class WatchMode(TorchFunctionMode):
             def __torch_function__(
@@ -275,6 +286,7 @@ class Watch:
             stack.callback(register_module_forward_pre_hook(self.enter).remove)
             leave = cast("Callable[..., None]", self.leave)
             stack.callback(register_module_forward_hook(leave, with_kwargs=True, always_call=True).remove)
+            stack.enter_context(_intercepted_modules(self.call_module))
             stack.enter_context(as_plain_python(self.call))
             stack.enter_context(custom_functions(self.recorder))
             stack.enter_context(_intercepted_from_numpy(self.call))
@@ -325,6 +337,42 @@ class Watch:
         """The path of the innermost running module."""
         return self.stack[-1].path if self.stack else ""
 
+    def call_module(
+        self, call: Callable[..., object], module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        """Call a module by `call`, or record a layer that is equal to an earlier one without running it."""
+        with unwatched():
+            self.signature = self._layer_signature(module, args, kwargs)
+            known = known_call(self.signature)
+            result = None if known is None else self._layer_again(module, cast("Tensor", args[0]), known)
+        return call(module, *args, **kwargs) if result is None else result
+
+    def _layer_signature(
+        self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Signature | None:
+        """Return the signature of a layer that reads one tensor and is one node; None if equal calls may differ."""
+        if len(args) != 1 or kwargs or self.paused or self.inside_node or self.packed or not is_layer(module):
+            return None
+        given = args[0]
+        if type(given) not in plain_kinds() or id(module) not in self.paths or registered.are_any():
+            return None
+        is_alone = self._may_shorten((cast("Tensor", given),), 1) and not self.foreign_hooks
+        return layer_signature(module, args, kwargs, counts=self.compares) if is_alone else None
+
+    def _layer_again(self, module: nn.Module, given: Tensor, known: KnownCall) -> Tensor | None:
+        """Record a layer by an equal one, and return its result; None if its weights come from elsewhere."""
+        self.recorder.refresh(self.path, (given,))
+        weights = tuple(_parameters_of(module))
+        node = known.nodes.get(self.recorder.kinds_of((given, *weights)))
+        if node is None or known.result is None or not self.recorder.is_repeatable(node.facts):
+            return None
+        op, path = node.facts.op.without_constants, self.paths[id(module)]
+        result = cast("Tensor", _distinct_result(op, (given,), known.result.again((given,))))
+        self.recorder.add_again(path or _name_of(module), node.facts, (given,), weights, result, path)
+        if result is given:
+            self.recorder.wrote(given)
+        return result
+
     def enter(self, module: nn.Module, args: object) -> None:
         """Push a module on the stack before its forward runs."""
         if self.paused:
@@ -353,7 +401,8 @@ class Watch:
             shapes = tuple(map(shape_of, tensors_in(args)))
             describes = op is None and self.recorder.describes
             running = RunningCall(sys._getframe(1), self._running_call()) if describes else None
-            self.stack.append(RunningModule(module, path, op, shapes, given, running=running))
+            signature, self.signature = self.signature, None
+            self.stack.append(RunningModule(module, path, op, shapes, given, running=running, signature=signature))
 
     def _running_call(self) -> RunningCall | None:
         """Return the innermost call of a module that is not one node."""
@@ -464,14 +513,22 @@ class Watch:
                 self._check_dtypes(call.function, call.args, call.kwargs, call.inputs)
             if call.inputs and about.name == "stft":
                 self.signal, _ = self._input_of(call.inputs[0]) or (self.signal, False)
-            result, run = self._without_kernel(call)
+            may_shorten = self._may_shorten(call.inputs)
+            if may_shorten and call.about.may_be_known:
+                call = call._replace(
+                    signature=signature_of(call.function, call.args, call.kwargs, counts=self.compares)
+                )
+                again = self._function_again(call)
+                if again is not None:
+                    return again
+            result, run = self._without_kernel(call, may_shorten)
             if result is not None and not about.is_custom:
                 return self._recorded_call(call, result)
         return self._run(call, run, result)
 
     def _on_device(self, call: WatchedCall) -> WatchedCall:
         """Return a call with its tensors on the device of the run, and note what they reveal of gradients."""
-        about, function, args, kwargs, inputs = call
+        about, function, args, kwargs, inputs, _ = call
         are_on_meta = False not in [tensor.is_meta for tensor in inputs]
         if about.concerns_gradients or not are_on_meta:
             self._note_gradients(function, args, kwargs, inputs, are_on_meta)
@@ -485,22 +542,43 @@ class Watch:
             call = WatchedCall(facts_of(function), function, args, kwargs, call.inputs)
         return call
 
-    def _without_kernel(self, call: WatchedCall) -> tuple[object | None, Function]:
+    def _function_again(self, call: WatchedCall) -> Tensor | None:
+        """Record a call of a function by an equal one, and return its result; None if that is not known."""
+        known = known_call(call.signature)
+        if known is None or not known.nodes or self.inside_node:
+            return None
+        about, function, args, kwargs, inputs, _ = call
+        self.recorder.refresh(self.path, inputs)
+        node = known.nodes.get(self.recorder.kinds_of(inputs))
+        if node is None or not self.recorder.is_repeatable(node.facts):
+            return None
+        op = node.facts.op.without_constants
+        result = function(*args, **kwargs) if known.result is None else known.result.again(args)
+        result = cast("Tensor", _distinct_result(op, inputs, result))
+        read, weights = ([inputs[place] for place in places] for places in (node.inputs, node.weights))
+        base, module = self._place_of_function(about.name)
+        self.recorder.add_again(base, node.facts, read, weights, result, module)
+        self._note_rows(op, read, result)
+        if result is inputs[0] and not isinstance(op, View):
+            self.recorder.wrote(result)
+        return result
+
+    def _without_kernel(self, call: WatchedCall, may_shorten: bool) -> tuple[object | None, Function]:
         """Return the result of a call if torch's kernel need not run for it, else None and the function to run."""
-        about, function, args, kwargs, inputs = call
+        about, function, args, kwargs, inputs, _ = call
         run = self._counting(about, function, args, self._under_autocast(function, args, kwargs, inputs))
         if about.has_kernel_layout and self.on_meta and not is_transforming():
             order = kernel_layout(about.name, args)
             run = run if order is None else partial(laid_out, order, run)
-        if not self._may_shorten(inputs):
+        if not may_shorten:
             return None, run
         if about.is_view:
             return self._viewed(call), run
-        return self._shortcut(call, run) if about.may_be_known else (None, run)
+        return self._shortcut(call, run) if about.may_be_known and not about.is_quick else (None, run)
 
     def _viewed(self, call: WatchedCall) -> object:
         """Run a function of torch that makes no tensor of its own, without the mode that places new tensors."""
-        _, function, args, kwargs, _ = call
+        function, args, kwargs = call.function, call.args, call.kwargs
         try:
             return function(*args, **kwargs)
         except Exception as error:
@@ -509,7 +587,7 @@ class Watch:
 
     def _run(self, call: WatchedCall, run: Function, result: object | None) -> object:
         """Run a call that has no result yet, and record it."""
-        about, function, args, kwargs, inputs = call
+        about, function, args, kwargs, inputs, _ = call
         try:
             if about.differentiates and not self.inside_node:
                 self.differentiates = True
@@ -542,6 +620,8 @@ class Watch:
         are_on_meta: bool,
     ) -> None:
         """Note what a call reveals about the tensors that autograd differentiates by."""
+        if self.inside_node:
+            self.stack[-1].signature = None  # each call is to be noted
         if makes_sparse_gradient(function, args, kwargs):
             self.recorder.has_sparse_gradient(next(tensor for tensor in inputs if tensor.is_floating_point()))
         if not self.inside_node:
@@ -685,7 +765,7 @@ class Watch:
         None if `run` must run, for example for its gradient graph. It is returned too, so that its result may be
         remembered.
         """
-        about, function, args, kwargs, inputs = call
+        about, function, args, kwargs, inputs, signature = call
         if about.name in RECURRENT:
             return result_of_steps(function, args, self._own_dispatched()), run
         result = shortcut_result(function, args, kwargs)
@@ -696,21 +776,23 @@ class Watch:
             add_convolution(self._own_dispatched(), inputs[0], inputs[1], result)
         if result is not None:
             return result, run
-        signature = signature_of(function, args, kwargs, counts=self.compares)
-        known = known_result(signature)
+        known = known_call(signature)
         if known is None:
-            if signature is None or is_refused(signature):
-                return None, run
-            return None, partial(self._remembered, signature, function, run)
-        if known.macs != NO_MACS:
-            self._own_dispatched().add(known.macs)
-        return known.again(args), run
+            return None, run if signature is None else partial(self._remembered, signature, function, run)
+        if known.result is None:
+            return None, run
+        if known.result.macs != NO_MACS:
+            self._own_dispatched().add(known.result.macs)
+        return known.result.again(args), run
 
-    def _may_shorten(self, inputs: tuple[Tensor, ...]) -> bool:
-        """Return whether a call of these tensors needs no more than its result, and torch alone computes it."""
+    def _may_shorten(self, inputs: tuple[Tensor, ...], own_modes: int = 0) -> bool:
+        """Return whether a call of these tensors needs no more than its result, and torch alone computes it.
+
+        `own_modes` is 1 outside of a call that the watch's own mode handles.
+        """
         if not self.on_meta or self.gradients or is_transforming() or autocast_device():
             return False
-        if self.foreign_modes or modes_within() != self.modes:
+        if self.foreign_modes or modes_within() != self.modes + own_modes:
             return False  # a mode of the user sees the calls, and may read their sizes
         kinds = plain_kinds()
         return False not in [type(tensor) in kinds and not tensor.requires_grad for tensor in inputs]
@@ -727,7 +809,8 @@ class Watch:
             if own is not NO_MACS:
                 self._own_dispatched().add(own)
         with unwatched():
-            remember(signature, function, args, kwargs, result, own)
+            is_same = signature_of(function, args, kwargs, counts=self.compares) == signature  # it changed no argument
+            remember(signature, result_to_know(args, kwargs, result, own) if is_same else None)
         return result
 
     def _under_autocast(
@@ -829,34 +912,8 @@ class Watch:
         kwargs: dict[str, object],
     ) -> object:
         """Record a call of a module that is one node. Return its result, or a tensor that replaces it."""
-        call = self.calls.of_module(frame.module, frame.path, op, inputs)
-        known = self.calls.known(call)
-        if known and inputs and type(result) is plain_kinds()[0] and self._has_constant_weights(frame):
-            replaced = _distinct_result(op, inputs, result)
-            if self.calls.repeat(known[0], known[0].op, inputs, cast("Tensor", replaced)):
-                if replaced is inputs[0]:
-                    self.recorder.wrote(inputs[0])
-                return replaced
-        result = self._new_module_node(frame, op, inputs, result, args, kwargs)
-        self.calls.add(call)
-        return result
-
-    def _has_constant_weights(self, frame: RunningModule) -> bool:
-        """Return whether the weights of a layer do not depend on the network's inputs."""
-        weights = frame.module._parameters.values()
-        return self.recorder.is_constant([weight for weight in weights if weight is not None])
-
-    def _new_module_node(
-        self,
-        frame: RunningModule,
-        op: Op,
-        inputs: tuple[Tensor, ...],
-        result: object,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-    ) -> object:
         count = self._counter(frame.module.forward, args, kwargs)
-        result = _distinct_result(op, inputs, result)
+        returned, result = result, _distinct_result(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values()) if len(inputs) > 1 else inputs
         if isinstance(op, (MultiheadAttention, Recurrent, RecurrentCell)) and 1 < len(inputs) != len(distinct):
             op = replace(op, roles=tuple(next(i for i, t in enumerate(distinct) if t is given) for given in inputs))
@@ -866,7 +923,7 @@ class Watch:
         if isinstance(op, Unknown):
             shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, plain_tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
-        base = frame.path or getattr(frame.module, "original_name", type(frame.module).__name__).lower()
+        base = frame.path or _name_of(frame.module)
         weights = (*without_wrappers(_parameters_of(frame.module)), *self.packed.get(frame.path, ()))
         saved = self._saver(frame.module.forward, args, kwargs, distinct, frame.module)
         computed: tuple[Tensor, ...] = ()
@@ -878,47 +935,24 @@ class Watch:
         op = WithMasks(op, len(computed)) if computed else op
         call = Call((op,), (*distinct, *computed), weights, count, self.dispatched, saved, constants)
         if results := plain_tensors_in(result):
-            self.recorder.add(base, call, results, module=frame.path)
+            facts = self.recorder.add(base, call, results, module=frame.path)
+            if frame.signature is not None and facts is not None:
+                self._remember_layer(frame.signature, frame.module, facts, inputs, returned)
             if inputs and results[0] is inputs[0]:
                 self.recorder.wrote(results[0])
         return result
 
+    def _remember_layer(
+        self, signature: Signature, module: nn.Module, facts: NodeFacts, inputs: tuple[Tensor, ...], result: object
+    ) -> None:
+        """Keep what is known of a call of a layer for equal calls."""
+        if layer_signature(module, inputs, {}, counts=self.compares) == signature and type(result) is plain_kinds()[0]:
+            known = known_call(signature) or remember(signature, result_to_know(inputs, {}, result, NO_MACS))
+            known.nodes[self.recorder.kinds_of((*inputs, *_parameters_of(module)))] = KnownNode(facts, (), ())
+
     def _function_node(self, call: WatchedCall, result: object) -> object:
         """Record a call of a function. Return its result, or a tensor that replaces it."""
-        traced = None
-        if type(result) is plain_kinds()[0] and call.inputs and "out" not in call.kwargs:
-            self.recorder.refresh(self.path, call.inputs)
-            traced = self.calls.of_function(call.function, self.path, call.args, call.kwargs, call.inputs)
-        repeated = self._repeated_function(call, traced, cast("Tensor", result)) if traced is not None else None
-        if repeated is not None:
-            return repeated
-        result = self._new_function_node(call, result)
-        self.calls.add(traced)
-        return result
-
-    def _repeated_function(self, call: WatchedCall, traced: TracedCall, result: Tensor) -> Tensor | None:
-        """Record a call by an equal one of the run that this one follows. Return its result; None if there is none."""
-        known = self.calls.known(traced)
-        if known is None:
-            return None
-        node, is_equal = known
-        is_known = is_equal and call.about.name not in BY_SIZES
-        op: Op | None = node.op if is_known else _op_again(call, result, node.op)
-        if op is None:
-            return None
-        inputs = call.inputs
-        in_place = result is inputs[0] and op.active_in == "always"
-        replaced = result if in_place else cast("Tensor", _distinct_result(op, inputs, result))
-        if in_place and (op.allocates or isinstance(op, View)):
-            return None
-        if not self.calls.repeat(node, op, inputs, replaced):
-            return None
-        if in_place:
-            self.recorder.wrote(replaced)
-        return replaced
-
-    def _new_function_node(self, call: WatchedCall, result: object) -> object:
-        (name, in_place, *_), function, args, kwargs, inputs = call
+        (name, in_place, *_), function, args, kwargs, inputs, _ = call
         self.asked_device |= name in _DEVICE_READERS
         if name in _TO_VALUES:
             self.values, self.taken = next(iter(inputs), None), result
@@ -939,25 +973,50 @@ class Watch:
             if self.recorder.describes:
                 self.recorder.constants.computed(name, function, args, kwargs, results, in_place or out is not None)
             return result
+        call = call._replace(kwargs=kwargs, inputs=inputs, signature=call.signature if out is None else None)
+        return self._op_node(call, results, result, out)
+
+    def _op_node(self, call: WatchedCall, results: tuple[Tensor, ...], result: object, out: object) -> object:
+        """Record a call that depends on the network's inputs by its op. Return its result, or one that replaces it."""
+        about, function, args, kwargs, inputs, signature = call
         arguments = functional_arguments(function, args)
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
         op_call = self._stated(function, inputs, results)
-        op_call = op_call or read(name, in_place, arguments, kwargs, inputs, results)
+        op_call = op_call or read(about.name, about.in_place, arguments, kwargs, inputs, results)
         packed = self.packed.get(self.path, ()) if self.packed and any(map(_is_packed, args)) else ()
         count = self._counter(function, args, kwargs)
         weights = (*op_call.weights, *packed)
         saved = self._saver(function, args, kwargs, op_call.inputs)
-        op_call = op_call._replace(weights=weights, cost=count, dispatched=self.dispatched, saved=saved)
-        if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
-            result = _distinct_result(op_call.ops[0], inputs, result)
+        op_call, op = (
+            op_call._replace(weights=weights, cost=count, dispatched=self.dispatched, saved=saved),
+            op_call.ops[0],
+        )
+        returned = result
+        if results[0] is not inputs[0] or op.active_in == "training":
+            result = _distinct_result(op, inputs, result)
             results = plain_tensors_in(result)
-        elif op_call.ops[0].allocates and name not in MATRIX_PRODUCTS:
+        elif op.allocates and about.name not in MATRIX_PRODUCTS:
             self.recorder.reads_layout(inputs[0])
             return result  # the input itself, as contiguous() returns it
-        self._add_function(name, op_call, results)
-        if results[0] is out or (results[0] is inputs[0] and not isinstance(op_call.ops[0], View)):
+        facts = self._add_function(about.name, op_call, results)
+        if facts is not None and signature is not None:
+            self._remember_function(call, op_call, facts, returned)
+        if results[0] is out or (results[0] is inputs[0] and not isinstance(op, View)):
             self.recorder.wrote(results[0])
         return result
+
+    def _remember_function(self, call: WatchedCall, op_call: Call, facts: NodeFacts, result: object) -> None:
+        """Keep the node of a call of a function for equal calls, unless the call has changed its arguments."""
+        about, function, args, kwargs, inputs, signature = call
+        places = [places_of(tensors, inputs, {}) for tensors in (op_call.inputs, op_call.weights)]
+        is_same = signature_of(function, args, kwargs, counts=self.compares) == signature
+        if signature is None or not is_same or any(-1 in part for part in places):
+            return
+        known = known_call(signature)
+        if known is None:
+            to_know = None if about.is_quick else result_to_know(args, kwargs, result, self.dispatched)
+            known = remember(signature, to_know)
+        known.nodes[self.recorder.kinds_of(inputs)] = KnownNode(facts, *places)
 
     def _stated(self, function: Function, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> Call | None:
         """Return the call of an operator whose figures the user states; None for any other function."""
@@ -979,17 +1038,28 @@ class Watch:
         is_read = not plain_tensors_in(result) and not self.recorder.is_constant(inputs)
         self.reads_sizes = is_transforming() or is_read
 
-    def _add_function(self, name: str, call: Call, results: Sequence[Tensor]) -> None:
+    def _add_function(self, name: str, call: Call, results: Sequence[Tensor]) -> NodeFacts | None:
+        """Record a call of a function. Return what the nodes of equal calls have in common, if that is known."""
+        base, module = self._place_of_function(name)
+        facts = self.recorder.add(base, call, results, module)
+        self._note_rows(call.ops[0], call.inputs, results[0])
         if isinstance(call.ops[0], AlwaysDropout):
             self.recorder.warn(
                 f"{below(self.path, name)} is on at evaluation too: F.dropout needs training=self.training"
             )
+            return None
+        return facts
+
+    def _place_of_function(self, name: str) -> tuple[str, str | None]:
+        """Return the name for the node of a function, and the path of the module whose only call it is, else None."""
         if self.stack and is_plain(self.stack[-1].module):
-            self.recorder.add(self.path or name, call, results, module=self.path)
-        else:
-            self.recorder.add(below(self.path, name), call, results)
-        if isinstance(call.ops[0], (Reshape, Flatten)) and _makes_rows(call.inputs[0], results[0]):
-            self.recorder.lines[str(self.recorder.origin(results[0]))] = current_stack()
+            return self.path or name, self.path
+        return below(self.path, name), None
+
+    def _note_rows(self, op: Op, inputs: Sequence[Tensor], result: Tensor) -> None:
+        """Note the running lines of a reshape that changes the number of rows."""
+        if isinstance(op, (Reshape, Flatten)) and _makes_rows(inputs[0], result):
+            self.recorder.lines[str(self.recorder.origin(result))] = current_stack()
 
     def _parametrization(self, frame: RunningModule, result: object) -> None:
         """Record the matrix products of a parametrization, which computes a layer's weight, as a node."""
@@ -1017,6 +1087,11 @@ class Watch:
             op = Unknown(type(frame.module).__name__, frame.input_shapes, shape_of(unrecorded[0]))
             call = Call((op,), inputs, tuple(frame.module.parameters()))
             self.recorder.add(frame.path, call, unrecorded, module=frame.path)
+
+
+def _name_of(module: nn.Module) -> str:
+    """Return the name for the node of a module that is the network itself and has no path."""
+    return str(getattr(module, "original_name", type(module).__name__)).lower()
 
 
 def _parametrization_text(module: nn.Module) -> tuple[str, ...]:
@@ -1192,6 +1267,24 @@ def _packed_sequences(args: tuple[object, ...]) -> int:
 
 
 @contextmanager
+def _intercepted_modules(intercept: Callable[..., object]) -> Iterator[None]:
+    """Pass calls of modules to `intercept`, with the function of torch that runs a module with its hooks."""
+    from torch.nn import Module
+
+    call: Any = Module._call_impl
+
+    def intercepted(module: nn.Module, *args: object, **kwargs: object) -> object:
+        return intercept(call, module, args, kwargs)
+
+    kind: Any = Module
+    kind._call_impl = intercepted
+    try:
+        yield
+    finally:
+        kind._call_impl = call
+
+
+@contextmanager
 def _intercepted_from_numpy(intercept: Callable[..., object]) -> Iterator[None]:
     """Pass calls of torch.from_numpy to `intercept`, because a TorchFunctionMode does not get them."""
     import torch
@@ -1224,18 +1317,6 @@ def custom_functions(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         Custom.apply = apply
-
-
-def _op_again(call: WatchedCall, result: Tensor, before: Op) -> Op | None:
-    """Return the op of a call that has another size among its arguments than in the run that this one follows.
-
-    None if it is no op of the same kind.
-    """
-    about, function, args, kwargs, inputs = call
-    arguments = functional_arguments(function, args)
-    inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
-    ops = read(about.name, about.in_place, arguments, kwargs, inputs, (result,)).ops
-    return ops[0] if len(ops) == 1 and type(ops[0]) is type(before) else None
 
 
 def _op_of_call(op: Op | None, args: tuple[object, ...], inputs: tuple[Tensor, ...], result: object) -> Op | None:
