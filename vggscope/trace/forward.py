@@ -15,7 +15,8 @@ from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
 from vggscope.trace.parts import buffers_of, has_usual_parts, named_parts, parts_of
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensor_map import TensorMap
-from vggscope.trace.tensors import meta_copy
+from vggscope.trace.tensors import meta_copy, meta_weight, plain_kinds
+from vggscope.trace.unseen import unwatched
 from vggscope.trace.watch import Watch
 from vggscope.trace.writes import Writes
 
@@ -94,12 +95,11 @@ class Forward:
         try:
             with (
                 layers_of_training(module) if self.training else module_mode(module, False),
-                _plain_execution(),
-                _noticed_draws(watch),
+                _plain_execution(watch),
                 torch.device(device),
                 watch.watching(),
             ):
-                watch.recorder.end(called(module, state, inputs))
+                _end(recorder, called(module, state, inputs))
             watch.keeps_tensors = recorder.has_kept()
         except OptionError:
             raise  # of a rule that the user has registered
@@ -109,6 +109,12 @@ class Forward:
             self.restore()
             _require_one_thread(watch)
         return watch, None
+
+
+def _end(recorder: Recorder, result: object) -> None:
+    """Record what forward returns, without watching how its tensors are read. Nothing may keep them alive."""
+    with unwatched():
+        recorder.end(result)
 
 
 def _require_one_thread(watch: Watch) -> None:
@@ -143,13 +149,12 @@ def replaced_tensors(module: nn.Module, state: dict[str, Tensor]) -> AbstractCon
 @contextmanager
 def _exchanged(module: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
     """Replace tensors in the dicts that hold them within the block: torch looks up each one by its path."""
-    before: list[tuple[dict[str, Any], str, Tensor | None]] = []
-    for path, part in named_parts(module):
-        tensors: tuple[dict[str, Any], ...] = part._parameters, part._buffers
-        for registered in tensors:
-            for name in [name for name in registered if f"{path}.{name}".lstrip(".") in state]:
-                before.append((registered, name, registered[name]))
-                registered[name] = state[f"{path}.{name}".lstrip(".")]
+    before: list[tuple[dict[str, Any], str, Tensor]] = []
+    for registered, name, key, tensor in _registrations(module):
+        replacement = state.get(key)
+        if replacement is not None:
+            before.append((registered, name, tensor))
+            registered[name] = replacement
     try:
         yield
     finally:
@@ -157,37 +162,42 @@ def _exchanged(module: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]
             registered[name] = tensor
 
 
-def with_shape(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors that have a shape: those of a lazy layer have none before its first call."""
+def _registrations(module: nn.Module) -> list[tuple[dict[str, Any], str, str, Tensor]]:
+    """Return the dicts that hold a module's parameters and buffers, each with a name, its path and the tensor."""
+    return [
+        (registered, name, f"{path}.{name}" if path else name, tensor)
+        for path, part in named_parts(module)
+        for registered in (part._parameters, part._buffers)
+        if registered
+        for name, tensor in registered.items()
+        if tensor is not None
+    ]
+
+
+def with_shape(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
+    """Return the tensors that have a shape: those of a lazy layer have none before its first call."""
     from torch.nn.parameter import is_lazy
 
-    return ((key, tensor) for key, tensor in named if not is_lazy(tensor))
+    return [(key, tensor) for key, tensor in named if not is_lazy(tensor)]
 
 
 def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Return a replacement for each parameter and buffer by name, with the sharing of the module's own."""
-    state: dict[str, Tensor] = {}
     replaced: dict[int, Tensor] = {}
-    for path, part in named_parts(module):
-        for registered in (part._parameters, part._buffers):
-            if not registered:
-                continue
-            own = ((name, tensor) for name, tensor in registered.items() if tensor is not None)
-            for name, tensor in with_shape(own):
-                if id(tensor) not in replaced:
-                    replaced[id(tensor)] = replacement(tensor)
-                state[f"{path}.{name}" if path else name] = replaced[id(tensor)]
-    return state
+    state = with_shape((key, tensor) for _, _, key, tensor in _registrations(module))
+    for _, tensor in state:
+        if id(tensor) not in replaced:
+            replaced[id(tensor)] = replacement(tensor)
+    return {key: replaced[id(tensor)] for key, tensor in state}
 
 
 def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
     """Return a meta tensor or, on another device, a parameter's data or a copy of a buffer."""
-    import torch
-
-    if isinstance(tensor, torch.nn.Parameter):
-        values = meta_copy(tensor) if device == META else tensor.detach()
-        return torch.nn.Parameter(values, requires_grad=gradients and tensor.requires_grad)
-    return meta_copy(tensor) if device == META else tensor.clone()
+    _, parameter = plain_kinds()
+    if isinstance(tensor, parameter):
+        values = meta_weight(tensor) if device == META else tensor.detach()
+        return parameter(values, gradients and tensor.requires_grad)
+    return meta_weight(tensor) if device == META else tensor.clone()
 
 
 @contextmanager
@@ -238,19 +248,40 @@ def _script_module() -> type[nn.Module]:
 
 
 @contextmanager
-def random_state() -> Iterator[None]:
-    """Restore the states of torch's, Python's and NumPy's random number generators when the block ends."""
+def random_state() -> Iterator[list[bool]]:
+    """Restore the states of torch's, Python's and NumPy's random number generators when the block ends.
+
+    Afterwards the yielded list says whether the block has drawn numbers of Python or NumPy, by which a forward may
+    choose among layers.
+    """
     import torch
 
-    numpy = sys.modules.get("numpy")
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
+    python, numpy = _random_states()
+    drawn: list[bool] = []
     try:
         with torch.random.fork_rng(devices=[]):
-            yield
+            yield drawn
     finally:
-        random.setstate(python_state)
-        if numpy:
-            numpy.random.set_state(numpy_state)
+        drawn.append(_comparable(*_random_states()) != _comparable(python, numpy))
+        if drawn[0]:
+            random.setstate(python)
+            if numpy:
+                sys.modules["numpy"].random.set_state(numpy)
+
+
+def random_numbers_drawn() -> tuple[object, ...]:
+    """Return the states of the random number generators of Python and NumPy, to compare them."""
+    return _comparable(*_random_states())
+
+
+def _random_states() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the states of the random number generators of Python and NumPy; that of NumPy is empty without it."""
+    numpy = sys.modules.get("numpy")
+    return random.getstate(), numpy.random.get_state() if numpy else ()
+
+
+def _comparable(python: tuple[Any, ...], numpy: tuple[Any, ...]) -> tuple[object, ...]:
+    return python, *(part.tobytes() if hasattr(part, "tobytes") else part for part in numpy)
 
 
 @contextmanager
@@ -269,24 +300,7 @@ def layers_of_training(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _noticed_draws(watch: Watch) -> Iterator[None]:
-    """Note whether the block draws random numbers of Python or NumPy, by which it may choose among layers."""
-    before = random_numbers_drawn()
-    try:
-        yield
-    finally:
-        watch.draws = random_numbers_drawn() != before
-
-
-def random_numbers_drawn() -> tuple[object, ...]:
-    """Return the states of the random number generators of Python and NumPy."""
-    numpy = sys.modules.get("numpy")
-    state: Any = numpy.random.get_state() if numpy else ()
-    return random.getstate(), *(part.tobytes() if hasattr(part, "tobytes") else part for part in state)
-
-
-@contextmanager
-def _plain_execution() -> Iterator[None]:
+def _plain_execution(watch: Watch) -> Iterator[None]:
     """Run the block with gradients, without torch's fast path for Transformer layers, and restore the random state.
 
     Gradients are on to record where forward turns them off. The fast path would run a layer as one function.
@@ -295,8 +309,10 @@ def _plain_execution() -> Iterator[None]:
 
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    drawn: list[bool] = []
     try:
-        with torch.enable_grad(), random_state():
+        with torch.enable_grad(), random_state() as drawn:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        watch.draws = True in drawn

@@ -115,18 +115,12 @@ def network_of(
     require_torch()
     attached = example_of(module)
     module = unwrapped(module, name)
-    inputs = attached or example_of(module) if spec is None else specified(module, spec)
+    example = attached or example_of(module) if spec is None else None
     wanted = [request.samples or ANY_BATCH * request.for_any_batch for request in steps]
     samples = max(*wanted, batch or 0, 1) if steps or batch else ANY_BATCH
     run_on = partial(_run, module, name, rebuild, samples, memory=memory)
-    if inputs is not None:
-        result = _noted(run_on(inputs, is_example=spec is None), inputs.note)
-        if isinstance(result.error, _SHAPE_ERRORS):
-            other = _with_batch_in_size(module, spec) or _with_length(module, spec)
-            retried = run_on(other) if other is not None else result
-            result = result if retried.error is not None else retried
-    else:
-        result = _first_that_fits(module, run_on)
+    with listed_once(module):
+        result = _on_given(module, run_on, spec, example)
     network = _checked(module, result)
     if backward:
         with step(f"running {name} in training mode"):
@@ -134,6 +128,19 @@ def network_of(
     if not network.predicts_memory:
         return _with_steps(network, result, steps)
     return replace(network, answers_any=not (result.reads_sizes or result.reads_mode))
+
+
+def _on_given(module: nn.Module, run_on: Callable[..., Run], spec: InputSpec | None, example: CallInputs | None) -> Run:
+    """Return the run on the inputs that a caller specifies, else on the module's own example, else on some that fit."""
+    inputs = example if spec is None else specified(module, spec)
+    if inputs is None:
+        return _first_that_fits(module, run_on)
+    result = _noted(run_on(inputs, is_example=spec is None), inputs.note)
+    if isinstance(result.error, _SHAPE_ERRORS):
+        other = _with_batch_in_size(module, spec) or _with_length(module, spec)
+        retried = run_on(other) if other is not None else result
+        return result if retried.error is not None else retried
+    return result
 
 
 def _with_batch_in_size(module: nn.Module, spec: InputSpec | None) -> CallInputs | None:
@@ -431,20 +438,6 @@ def _run(
 
     `is_example`: the inputs are the module's own example, which has values if the module is built with weights.
     """
-    with listed_once(module):
-        return _run_listed(module, name, rebuild, samples, inputs, memory=memory, is_example=is_example)
-
-
-def _run_listed(
-    module: nn.Module,
-    name: str,
-    rebuild: Callable[[], nn.Module] | None,
-    samples: int,
-    inputs: CallInputs,
-    *,
-    memory: bool,
-    is_example: bool,
-) -> Run:
     if has_quantized_tensors(module):
         note = f"its weights are quantised: it was run on {_values_of(inputs)}"
         return _noted(run(module, inputs.to("cpu"), name, "cpu", memory=memory), note)

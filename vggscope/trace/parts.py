@@ -7,11 +7,64 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+class _Listing:
+    """The parts of a module with their paths, and their tensors, each once.
+
+    `is_usual`: none of the parts' classes lists its parts and tensors in a way of its own.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self.parts = _parts(module)
+        kinds: set[Any] = {type(part) for _, part in self.parts}
+        self.is_usual = all(map(_has_methods_of_torch, kinds))
+        if not self.is_usual:
+            self.parts = list(module.named_modules())
+
+    @cached_property
+    def parameters(self) -> list[tuple[str, Tensor]]:
+        """The parameters by name."""
+        if not self.is_usual:
+            return list(self._module.named_parameters())
+        return _named([(path, part._parameters) for path, part in self.parts if part._parameters])
+
+    @cached_property
+    def buffers(self) -> list[tuple[str, Tensor]]:
+        """The buffers by name."""
+        if not self.is_usual:
+            return list(self._module.named_buffers())
+        return _named([(path, part._buffers) for path, part in self.parts if part._buffers])
+
+
+_KNOWN: dict[int, _Listing] = {}
+"""What is listed of the modules in a block of `listed_once`, by their ids."""
+
+
+@contextmanager
+def listed_once(module: nn.Module) -> Iterator[None]:
+    """List the parts of a module and their tensors once within the block, in which they are the same between runs.
+
+    A run of forward replaces the tensors, and puts them back: nothing is to be listed while it runs.
+    """
+    is_first = id(module) not in _KNOWN
+    if is_first:
+        _KNOWN[id(module)] = _Listing(module)
+    try:
+        yield
+    finally:
+        if is_first:
+            del _KNOWN[id(module)]
+
+
+def _listed(module: nn.Module) -> _Listing:
+    return _KNOWN.get(id(module)) or _Listing(module)
 
 
 def named_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -22,32 +75,43 @@ def named_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     >>> [path for path, _ in named_parts(nn.Sequential(nn.Sequential(relu), relu))]
     ['', '0', '0.0']
     """
-    parts, is_usual = _listed(module)
-    return list(parts) if is_usual else list(module.named_modules())
+    return list(_listed(module).parts)
 
 
-@contextmanager
-def listed_once(module: nn.Module) -> Iterator[None]:
-    """List the parts of a module once within the block, between whose runs of forward they are the same."""
-    known = _KNOWN.get(id(module))
-    _KNOWN[id(module)] = known or _list(module)
-    try:
-        yield
-    finally:
-        if known is None:
-            del _KNOWN[id(module)]
+def parts_of(module: nn.Module) -> list[nn.Module]:
+    """Return a module and its parts, each once, as `modules` does."""
+    return [part for _, part in _listed(module).parts]
 
 
-_KNOWN: dict[int, tuple[list[tuple[str, nn.Module]], bool]] = {}
-"""The parts of the modules in a block of `listed_once`, by their ids."""
+def has_usual_parts(module: nn.Module) -> bool:
+    """Return whether none of the classes of a module's parts lists its parts and tensors in a way of its own."""
+    return _listed(module).is_usual
 
 
-def _listed(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:
-    """Return a module and its parts with their paths, and whether none of their classes lists others than its own."""
-    return _KNOWN.get(id(module)) or _list(module)
+def parameters_of(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the parameters of a module and its parts by name, each once, as `named_parameters` does.
+
+    >>> from torch import nn
+    >>> linear = nn.Linear(2, 3)
+    >>> [name for name, _ in parameters_of(nn.Sequential(linear, linear))]
+    ['0.weight', '0.bias']
+    """
+    return list(_listed(module).parameters)
 
 
-def _list(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:
+def buffers_of(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the buffers of a module and its parts by name, each once, as `named_buffers` does."""
+    return list(_listed(module).buffers)
+
+
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """Return the parameters of a module and its parts, then their buffers."""
+    listed = _listed(module)
+    return [tensor for named in (listed.parameters, listed.buffers) for _, tensor in named]
+
+
+def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return a module and its parts with their paths, each once, as the methods of nn.Module list them."""
     found: list[tuple[str, nn.Module]] = []
     visited: set[nn.Module] = set()
     pending = [("", module)]
@@ -61,50 +125,7 @@ def _list(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:
             prefix = f"{path}." if path else ""
             inside = [(f"{prefix}{name}", child) for name, child in part._modules.items() if child is not None]
             pending += reversed(inside)
-    kinds: set[Any] = {type(part) for part in visited}
-    return found, all(map(_has_methods_of_torch, kinds))
-
-
-def parts_of(module: nn.Module) -> list[nn.Module]:
-    """Return a module and its parts, each once, as `modules` does."""
-    return [part for _, part in named_parts(module)]
-
-
-def has_usual_parts(module: nn.Module) -> bool:
-    """Return whether none of the classes of a module's parts lists its parts and tensors in a way of its own."""
-    return _listed(module)[1]
-
-
-def parameters_of(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Return the parameters of a module and its parts by name, each once, as `named_parameters` does.
-
-    >>> from torch import nn
-    >>> linear = nn.Linear(2, 3)
-    >>> [name for name, _ in parameters_of(nn.Sequential(linear, linear))]
-    ['0.weight', '0.bias']
-    """
-    parts, is_usual = _listed(module)
-    if not is_usual:
-        return list(module.named_parameters())
-    return _named([(path, part._parameters) for path, part in parts if part._parameters])
-
-
-def buffers_of(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Return the buffers of a module and its parts by name, each once, as `named_buffers` does."""
-    parts, is_usual = _listed(module)
-    if not is_usual:
-        return list(module.named_buffers())
-    return _named([(path, part._buffers) for path, part in parts if part._buffers])
-
-
-def tensors_of(module: nn.Module) -> list[Tensor]:
-    """Return the parameters of a module and its parts, then their buffers."""
-    parts, is_usual = _listed(module)
-    if not is_usual:
-        return [*module.parameters(), *module.buffers()]
-    registered: list[tuple[str, Any]] = [(path, part._parameters) for path, part in parts if part._parameters]
-    registered += [(path, part._buffers) for path, part in parts if part._buffers]
-    return [tensor for _, tensor in _named(registered)]
+    return found
 
 
 def _named(registered: list[tuple[str, Any]]) -> list[tuple[str, Tensor]]:

@@ -16,6 +16,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vggscope.trace.parts import parts_of, tensors_of
+from vggscope.trace.tensors import plain_kinds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,8 +26,8 @@ _PLAIN = frozenset(
 )
 """Types whose values cannot change."""
 
-_DICTS = frozenset({dict, OrderedDict})
-"""The types of dicts that a module of torch has, most of which are empty."""
+_CONTAINERS = frozenset({dict, OrderedDict, set, list})
+"""The types of containers that a module of torch has, most of which are empty."""
 
 
 @contextmanager
@@ -91,7 +92,7 @@ def stored_tensors(module: nn.Module) -> list[Tensor]:
         value
         for own in values
         for name, value in own.items()
-        if type(value) not in _PLAIN and name not in _REGISTERED and (type(value) not in _DICTS or value)
+        if type(value) not in _PLAIN and name not in _REGISTERED and (type(value) not in _CONTAINERS or value)
     )
     tensors, visited = [], set[int]()
     while pending:
@@ -144,42 +145,40 @@ def _slots(kind: type) -> tuple[str, ...]:
 class _Snapshot:
     """The contents of every container and object reachable from a module.
 
-    A module has some twenty dicts, nearly all of them empty: of those, nothing is copied or compared. Each other one is
-    kept as one copy, since thousands of small objects would cost more in garbage collection than in comparisons.
+    A module has some twenty containers, nearly all of them empty: of those, nothing is copied or compared. Each other
+    dict is kept as one copy, since thousands of small objects cost more in garbage collection than in comparisons.
     """
 
     def __init__(self, with_data: bool) -> None:
         self._with_data = with_data
-        self._visited: set[int] = set()
+        self._visited: dict[int, object] = {}  # keeps ids unique while the snapshot exists
         self._dicts: list[dict[Any, Any]] = []
         self._copies: list[dict[Any, Any]] = []
-        self._empty: list[dict[Any, Any]] = []
+        self._empty: list[Any] = []
         self._restorers: list[Callable[[], None]] = []
         self._gradients: list[tuple[Tensor, Tensor | None]] = []
         self._own: set[int] = set()
-        self._references: list[object] = []  # keeps ids unique while the snapshot exists
 
     def add(self, module: nn.Module) -> None:
         """Save the contents of a module and of everything that it refers to."""
         if self._with_data:
             self._own = set(map(id, tensors_of(module)))
-        pending: list[object] = [module]
-        visited, references, empty = self._visited, self._references, self._empty
+        pending: list[Any] = [module]
+        visited, tensors = self._visited, plain_kinds()
         while pending:
             value = pending.pop()
             kind: Any = type(value)
-            if kind in _PLAIN or id(value) in visited or isinstance(value, type):
+            if kind in _PLAIN or id(value) in visited:
                 continue
-            visited.add(id(value))
-            references.append(value)
-            if isinstance(value, dict):
-                self._dicts.append(value)
-                self._copies.append(dict(value))
-                items = [item for item in value.values() if type(item) not in _PLAIN]
-                empty += [item for item in items if type(item) in _DICTS and not item]
-                pending += [item for item in items if type(item) not in _DICTS or item]
+            visited[id(value)] = value
+            if kind is tuple:
+                pending += value
+            elif kind in tensors:
+                self._save_tensor(value)
+            elif isinstance(value, dict):
+                self._save_dict(value, pending)
             elif _is_plain_module(kind):
-                pending.append(vars(value))
+                self._save_dict(vars(value), pending)
             else:
                 pending += self._save(value)
 
@@ -201,15 +200,25 @@ class _Snapshot:
             if tensor.grad is not gradient:
                 tensor.grad = gradient
 
+    def _save_dict(self, value: dict[Any, Any], pending: list[Any]) -> None:
+        """Save the contents of a dict; add those that may change to `pending`, unless they are empty."""
+        self._dicts.append(value)
+        self._copies.append(value.copy() if type(value) is dict else dict(value))
+        for item in value.values():
+            kind = type(item)
+            if kind in _CONTAINERS and not item:
+                self._empty.append(item)
+            elif kind not in _PLAIN:
+                pending.append(item)
+
     def _save(self, value: Any) -> Iterable[object]:
-        """Save the contents of a value that is no dict; return the objects that it refers to."""
+        """Save the contents of any other value; return the objects that it refers to."""
         import torch
 
+        if isinstance(value, type):
+            return ()
         if isinstance(value, torch.Tensor):
-            if value.is_leaf and value.requires_grad:
-                self._gradients.append((value, value.grad))
-            if self._with_data and id(value) not in self._own:
-                self._save_tensor(value)
+            self._save_tensor(value)
             return ()
         if isinstance(value, (list, deque)):
             self._restorers.append(_list_restorer(value))
@@ -224,15 +233,11 @@ class _Snapshot:
         return _references(value)
 
     def _save_tensor(self, tensor: Tensor) -> None:
-        values = tensor.detach().clone()
-
-        def restore() -> None:
-            from torch import no_grad
-
-            with no_grad():
-                tensor.copy_(values)
-
-        self._restorers.append(restore)
+        """Save the gradient of a tensor, and its values if forward may change them."""
+        if tensor.is_leaf and tensor.requires_grad:
+            self._gradients.append((tensor, tensor.grad))
+        if self._with_data and id(tensor) not in self._own:
+            self._restorers.append(_values_restorer(tensor))
 
 
 @lru_cache(maxsize=4096)
@@ -255,6 +260,18 @@ def _references(value: object) -> tuple[object, ...]:
     attributes = getattr(value, "__dict__", None)
     # TorchScript keeps its state outside Python.
     return (attributes,) if isinstance(attributes, dict) and not isinstance(value, torch.jit.ScriptModule) else ()
+
+
+def _values_restorer(tensor: Tensor) -> Callable[[], None]:
+    values = tensor.detach().clone()
+
+    def restore() -> None:
+        from torch import no_grad
+
+        with no_grad():
+            tensor.copy_(values)
+
+    return restore
 
 
 def _list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:

@@ -28,7 +28,7 @@ def packed_weights(module: nn.Module) -> dict[str, Tensor]:
 
 def has_quantized_tensors(module: nn.Module) -> bool:
     """Return whether a module has quantised tensors. They cannot be on the meta device."""
-    return any(tensor.is_quantized for tensor in tensors_of(module)) or any(map(_unpacks, parts_of(module)))
+    return True in [tensor.is_quantized for tensor in tensors_of(module)] or any(map(_unpacks, parts_of(module)))
 
 
 def _unpacks(module: nn.Module) -> bool:

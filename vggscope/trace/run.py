@@ -25,7 +25,7 @@ from vggscope.trace.forward import META, Forward, modes_after_train, with_shape
 from vggscope.trace.gradient_layouts import with_copied_gradients
 from vggscope.trace.inputs import CallInputs, Reader, from_sizes
 from vggscope.trace.node_names import cost_warnings
-from vggscope.trace.parts import buffers_of, parameters_of
+from vggscope.trace.parts import buffers_of, named_parts, parameters_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Constant, Recorder
@@ -103,7 +103,7 @@ def run(
     owned = {**_parameters(parameters_of(module), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
     with preserved(module, with_data=device != META) as restore, without_disabling():
         constants = {key: Constant((parameter,)) for key, parameter in owned.items()}
-        paths = {id(part): path for path, part in reversed(list(module.named_modules(remove_duplicate=False)))}
+        paths = {id(part): path for path, part in named_parts(module)}
         forward = Forward(
             module,
             constants,

@@ -193,13 +193,25 @@ def _mapped(value: Any, kind: type, function: Callable[[Any], object]) -> Any:
     return value
 
 
-def meta_copy(tensor: Tensor) -> Tensor:
-    """Return a tensor on the meta device like this one, with memory of its own."""
+def meta_weight(weight: Tensor) -> Tensor:
+    """Return a parameter or a buffer on the meta device, with memory of its own and the strides that it has."""
+    if not _is_dense(weight):
+        return weight.detach().to("meta")
     import torch
 
-    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or tensor.is_quantized:
-        return tensor.detach().to("meta")
-    return empty_like_on_meta(tensor)
+    # On meta tensors, torch.empty_like takes ten times as long.
+    return weight.detach().clone() if weight.is_meta else torch.empty_like(weight, device="meta")
+
+
+def meta_copy(tensor: Tensor) -> Tensor:
+    """Return a tensor on the meta device like this one, with memory of its own."""
+    return empty_like_on_meta(tensor) if _is_dense(tensor) else tensor.detach().to("meta")
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    import torch
+
+    return type(tensor) in plain_kinds() and tensor.layout is torch.strided and not tensor.is_quantized
 
 
 def empty_like_on_meta(tensor: Tensor) -> Tensor:

@@ -109,27 +109,54 @@ def without_disabling() -> Iterator[None]:
     """
     from torch._C import DisableTorchFunctionSubclass
 
-    original = _disabled()
-    name = original.__name__
+    name = _disabled().__name__
     with ExitStack() as stack:
-        for path in sys.modules.keys() - _WITHOUT_DISABLING:
+        for path in _watched_modules():
             module = sys.modules.get(path)
-            if getattr(module, "__dict__", _NOTHING).get(name) is original:
+            if _attributes_of(module).get(name) is _disabled():
                 stack.enter_context(_replaced(module, name, DisableTorchFunctionSubclass))
-            elif path not in _OTHERS:
-                (_WITHOUT_DISABLING if path.partition(".")[0] in _LIBRARIES else _OTHERS).add(path)
         yield
 
 
-_LIBRARIES = frozenset({"torch", "torchvision", "sympy", "numpy", *sys.stdlib_module_names})
-"""Packages whose modules import what they use when they are imported."""
+def _watched_modules() -> frozenset[str]:
+    """Return the modules that have imported DisableTorchFunction, and those of the user, who may import it at any time.
 
-_WITHOUT_DISABLING: set[str] = set()
-"""The modules of these packages that have not imported DisableTorchFunction. There are thousands."""
+    The thousands of libraries import what they use when they are imported, and are looked at once.
+    """
+    newest = len(sys.modules), next(reversed(sys.modules.values()))  # a new one is the last
+    if newest not in _NEWEST:
+        name = _disabled().__name__
+        for path in sys.modules.keys() - _SEEN:
+            attributes = _attributes_of(sys.modules.get(path))
+            if name in attributes or not _is_library(path, attributes):
+                _WATCHED.add(path)
+            _SEEN.add(path)
+        _NEWEST[:] = [newest]
+    return frozenset(_WATCHED)
 
 
-_OTHERS: set[str] = set()
-"""The modules of other packages, which may import it at any time."""
+def _is_library(path: str, attributes: Mapping[str, object]) -> bool:
+    file = str(attributes.get("__file__"))
+    return path.partition(".")[0] in _LIBRARIES or "site-packages" in file or "dist-packages" in file
+
+
+def _attributes_of(module: object) -> Mapping[str, object]:
+    """Return the attributes of an entry of sys.modules, which may be anything. A lookup could import something."""
+    attributes: Mapping[str, object] = getattr(module, "__dict__", _NOTHING)
+    return attributes
+
+
+_LIBRARIES = frozenset({"torch", "vggscope", *sys.stdlib_module_names}) - {"__main__"}
+"""Packages of which some modules have no file, or lie outside the folders of installed packages."""
+
+_SEEN: set[str] = set()
+"""The modules that have been looked at."""
+
+_NEWEST: list[tuple[int, object]] = []
+"""How many modules there were then, and the last that was imported."""
+
+_WATCHED: set[str] = set()
+"""Those of them that are looked at in each run."""
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
