@@ -6,7 +6,7 @@ those of a batch of one; analyses scale them to other batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import field, replace
 from functools import cached_property, lru_cache
 from os import getcwd, path
@@ -17,7 +17,8 @@ from vggscope import result
 from vggscope.errors import ShapeError, VggscopeError, names_options, option, printable
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
-from vggscope.record import record
+from vggscope.ops.constant import with_weight_inputs
+from vggscope.record import changed, record
 from vggscope.recorded_step import RecordedStep, StepRequest
 from vggscope.units import ELEMENT_BYTES, at_least, count_text, image_option, kernel_text, shape_text
 
@@ -143,10 +144,15 @@ class Node:
       analysis reads it.
     - `copies_gradient` is whether the backward first copies the gradient of the output into another memory layout, and
       `copies_batched_gradient` whether it does for batches above 1. `keeps_gradient` is whether, for one sample, the
-      gradient of a parameter is a part of that of the output. Only the memory analysis reads them.
+      gradient of a parameter is a part of that of the output, or that of a computed weight is not summed. Only the
+      memory analysis reads them.
     - `detached` nodes run under torch.no_grad.
     - `custom_backward` is true in a torch.autograd.Function, whose backward is the user's code.
     - `reads_computed_weight` is true if the node reads a tensor that forward computes from weights alone.
+    - `weight_calls` are the calls on weights alone that run between the node before and this one, as nodes, with a node
+      for each parameter or buffer that they read. `weight_inputs` has the name of the one that computes it for each of
+      the op's constants, then for each of the layer's weights; it is empty for a parameter, and for all of them if the
+      calls are not known. Only the memory analysis reads them.
     - `dtype` is torch's name of the output's type, empty for the network's own.
     - `constants` are the tensors that it reads beside its inputs, in the order of the call. It is empty if they are the
       layer's parameters, or none.
@@ -172,6 +178,8 @@ class Node:
     detached: bool = field(default=False, repr=False)
     custom_backward: bool = field(default=False, compare=False, repr=False)
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
+    weight_calls: tuple[Node, ...] = field(default=(), compare=False, repr=False)
+    weight_inputs: tuple[str, ...] = field(default=(), compare=False, repr=False)
     dtype: str = field(default="", compare=False, repr=False)
     constants: tuple[ConstantValue, ...] = field(default=(), compare=False, repr=False)
     folded_norm: bool = field(default=False, compare=False, repr=False)
@@ -199,10 +207,19 @@ class Node:
         return f"{self.name} ({self.label})" if self.label not in ("", self.name) else self.name
 
 
+def _predicts_memory(node: Node) -> bool:
+    """Whether the rules of a node's op give to the byte what torch allocates, for each batch."""
+    if not node.op.predicts_memory or node.reads_computed_weight or node.custom_backward:
+        return False
+    if node.detached and not node.dtype:
+        return False
+    return node.batched_op is None or node.batched_op.predicts_memory
+
+
 def _differs_batched(node: Node) -> bool:
     """Whether a node is another for batches above 1."""
     is_same_gradient = node.copies_gradient == node.copies_batched_gradient and not node.keeps_gradient
-    return node.batched_op is not None or not is_same_gradient
+    return node.batched_op is not None or not is_same_gradient or any(map(_differs_batched, node.weight_calls))
 
 
 def _batched(node: Node) -> Node:
@@ -210,7 +227,36 @@ def _batched(node: Node) -> Node:
     if not _differs_batched(node):
         return node
     op, copies = node.batched_op or node.op, node.copies_batched_gradient
-    return replace(node, op=op, copies_gradient=copies, keeps_gradient=False)
+    calls = tuple(map(_batched, node.weight_calls))
+    return replace(node, op=op, copies_gradient=copies, keeps_gradient=False, weight_calls=calls)
+
+
+def with_weight_calls(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Return the nodes with the calls that compute their weights as nodes of their own, which they read."""
+    every: list[Node] = []
+    owned: set[str] = set()
+    for node in nodes:
+        every += node.weight_calls
+        owned.update(parameter.name for call in node.weight_calls for parameter in call.parameters)
+        every.append(_with_weight_inputs(node, owned) if node.weight_calls or node.weight_inputs else node)
+    return tuple(every)
+
+
+def _with_weight_inputs(node: Node, owned: Set[str]) -> Node:
+    """Return a node that reads its weights as inputs. `owned` are the parameters that calls on weights read."""
+    if not node.weight_inputs:
+        return changed(node, weight_calls=())
+    op, inputs, count = with_weight_inputs(node.op, node.inputs, node.weight_inputs)
+    parameters = tuple(parameter for parameter in node.parameters if parameter.name not in owned)
+    return changed(
+        node,
+        op=op,
+        inputs=inputs,
+        parameters=parameters,
+        reads_computed_weight=len(parameters) != count,
+        weight_calls=(),
+        weight_inputs=(),
+    )
 
 
 def module_node(path: str, op: Op, source: str, label: str = "") -> Node:
@@ -794,22 +840,43 @@ class Network:
         >>> vggscope.network("D").predicts_memory
         True
         """
-        if not self.follows_rules or any(
-            not n.op.predicts_memory or n.reads_computed_weight or n.detached or n.custom_backward for n in self.nodes
-        ):
+        if not self.follows_rules or any(not _predicts_memory(n) for n in self.with_weight_calls.nodes):
             return False
-        if any(n.batched_op and not n.batched_op.predicts_memory for n in self.nodes):
-            return False
-        if not self.knows_layouts and any(n.op.needs_layout for n in self.nodes):
+        if not self.knows_layouts and any(n.op.needs_layout for n in self.with_weight_calls.nodes):
             return False
         if any(why == ONLY_IN_TRAINING for _, why in self.unused):
             return False
         if len(self.inputs) > 1 or self.inputs[0].batch_axis != 0 or len(self.returned) > 1 or self.single is not None:
             return False
-        parameters = [parameter for node in self.nodes for parameter in node.parameters]
+        calls = self.with_weight_calls.nodes
+        parameters = [parameter for node in calls for parameter in node.parameters]
         dtypes = {t.dtype for t in self.inputs} | {p.dtype for p in parameters} | {n.dtype for n in self.nodes}
+        dtypes |= {call.dtype for call in calls if not call.detached}
         is_real = not self.dtype.startswith("complex")
         return dtypes == {""} and is_real and len(parameters) == len({parameter.name for parameter in parameters})
+
+    @cached_property
+    def with_weight_calls(self) -> Network:
+        """The network with the calls that compute weights as nodes of their own, whose outputs the layers read.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> network.with_weight_calls is network
+        True
+        """
+        if not any(node.weight_calls for node in self.nodes):
+            return self
+        return replace(self, nodes=with_weight_calls(self.nodes))
+
+    @cached_property
+    def needs_gpu(self) -> bool:
+        """Whether the rules of its ops predict the memory of a step for the kernels of a GPU alone.
+
+        >>> import vggscope
+        >>> vggscope.network("D").needs_gpu
+        False
+        """
+        return any(node.op.needs_gpu(len(node.inputs)) for node in self.with_weight_calls.nodes)
 
     @property
     def uncounted(self) -> tuple[str, ...]:
@@ -857,6 +924,16 @@ class Network:
             return True
         others = tuple((parameter, why) for parameter, why in self.unused if why != ONLY_IN_TRAINING)
         return others != self.unused and replace(self, unused=others).predicts_memory
+
+    def predicts_step(self, request: StepRequest) -> bool:
+        """Whether the rules of its ops give to the byte what torch allocates in a step.
+
+        >>> import vggscope
+        >>> vggscope.network("D").predicts_step(StepRequest(trains=True))
+        True
+        """
+        is_known = self.predicts_memory if request.trains else self.predicts_inference
+        return is_known and (request.on_gpu or not self.needs_gpu)
 
     def require_batch(self, batch: int) -> None:
         """Raise ShapeError if the batch is above 1 and the network is known for one sample only.

@@ -67,7 +67,7 @@ def from_json(text: str) -> Network:
 def check_order(network: Network) -> None:
     """Raise ValueError unless the names are unique and all inputs name earlier nodes."""
     before = set(network.input_names)
-    for node in network.nodes:
+    for node in network.with_weight_calls.nodes:
         if node.name in before or not before.issuperset(node.inputs):
             raise ValueError(f"{node.name!r} has the name of another node, or reads one that does not come before it")
         before.add(node.name)

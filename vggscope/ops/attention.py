@@ -188,6 +188,10 @@ class Einsum(Op):
         )
 
 
+MASK_ALIGNMENT = 16
+"""The memory-efficient kernel of attention computes rows of a mask's gradient that are a multiple of this."""
+
+
 @record
 class ScaledDotProductAttention(Op):
     """softmax(Q K^T / sqrt(d)) V, from queries, keys, values and optionally a mask.
@@ -222,6 +226,18 @@ class ScaledDotProductAttention(Op):
     @property
     def needs_layout(self) -> bool:
         return True
+
+    def expands_last_input(self, inputs: tuple[Shape, ...]) -> bool:
+        return len(inputs) > 3
+
+    def needs_gpu(self, inputs: int) -> bool:
+        # Its kernel for the CPU computes no gradient of a mask.
+        return inputs > 3
+
+    def gradient_shapes(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Shape, ...]:
+        # That of a mask has one for each sample, with rows that end at a multiple of 16 values.
+        keys = -(-inputs[1][-2] // MASK_ALIGNMENT) * MASK_ALIGNMENT
+        return (*inputs[:3], *((*output[:-1], keys) for _ in inputs[3:]))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         query, key, value = inputs[:3]

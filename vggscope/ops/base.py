@@ -440,9 +440,23 @@ class Op:
         """`gradient` for each input, where it depends on the sizes or differs between the inputs.
 
         `view`: a view of the output's gradient, to which autograd adds no other gradient in place; `new view`: a view
-        of new memory.
+        of new memory; `copied`: new memory that is copied into other new memory.
         """
         return (self.gradient,) * len(inputs)
+
+    def gradient_shapes(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Shape, ...]:
+        """The shape in which the gradient of each input is computed before it is summed to the input's; empty if it is
+        the usual one.
+        """
+        return ()
+
+    def expands_last_input(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether torch first expands the last input, a mask, to one for each sample."""
+        return False
+
+    def needs_gpu(self, inputs: int) -> bool:
+        """Whether its rules of memory hold for the kernels of a GPU alone, with so many inputs."""
+        return False
 
     @property
     def sums_gradients(self) -> bool:
@@ -481,6 +495,11 @@ class Op:
     @property
     def fixed_dtype(self) -> str:
         """The output's dtype if it is the same for inputs of every dtype, else empty."""
+        return ""
+
+    @property
+    def stored_as(self) -> str:
+        """The name in the state dict of the parameter or buffer that it stands for; empty for any other op."""
         return ""
 
     @property

@@ -128,6 +128,64 @@ class WithComputedWeights(Op):
 
 
 @record
+class WithWeightInputs(WithComputedWeights):
+    """`op`, of which the last inputs are weights that forward computes from weights alone, as its memory needs them."""
+
+    gradient_layout = "weight inputs"
+
+    @property
+    def predicts_memory(self) -> bool:  # type: ignore[override]
+        return self.op.predicts_memory and not self.op.adds_bias_separately
+
+    @property
+    def needs_layout(self) -> bool:
+        return True
+
+
+@record
+class StoredWeight(Op):
+    """A parameter or a buffer, as what calls on weights alone read. `key` is its name in the state dict."""
+
+    predicts_memory = True
+    allocates = False
+    gradient = "same"
+    gradient_layout = "stored"
+
+    key: str
+    shape: Shape
+
+    @property
+    def stored_as(self) -> str:
+        return self.key
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return self.shape
+
+
+def with_weight_inputs(op: Op, inputs: Sequence[str], weights: Sequence[str]) -> tuple[Op, tuple[str, ...], int]:
+    """Return the op that reads weights as inputs, all its inputs, and how many parameters it reads besides.
+
+    `weights` has a name, or an empty text for a parameter that is none, for each constant of the op and then for each
+    weight of the layer.
+    """
+    parameters = 0
+    if isinstance(op, WithConstants):
+        count = len(op.constants) - op.constants.count(None)
+        given, own = iter(weights[:count]), iter(inputs)
+        names = [next(own if shape is None else given, "") for shape in op.constants]
+        kept = tuple(None if name else shape for name, shape in zip(names, op.constants))
+        fixed = tuple(place for place in op.fixed if kept[place] is not None)
+        parameters = len(kept) - kept.count(None) - len(fixed)
+        inputs, weights = [name for name in names if name], weights[count:]
+        op = replace(op, constants=kept, fixed=fixed) if any(shape is not None for shape in kept) else op.op
+    computed = [name for name in weights if name]
+    if computed:
+        matrices = tuple(len(shape) > 1 for name, shape in zip(weights, op.parameters().values()) if name)
+        op = WithWeightInputs(op, matrices)
+    return op, (*inputs, *computed), parameters + len(weights) - len(computed)
+
+
+@record
 class WithMasks(Op):
     """`op`, of which the last `count` inputs are masks. Neither its output's shape nor its cost depends on them."""
 

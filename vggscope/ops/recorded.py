@@ -28,8 +28,9 @@ _FILLED_WITH = {"zeros_like": 0.0, "new_zeros": 0.0, "ones_like": 1.0, "new_ones
 
 _NUMBER = re.compile(r"-?\d+")
 _AXES = re.compile(r"(?:dims=)?[(\[]?-?\d+(?:, -?\d+)*,?[)\]]?")
+_INDEX = re.compile(r"\((slice\(None, None, None\), )*None,?\)")
 _LISTED = re.compile(r"\((?P<before>(?:slice\(None, None, None\), )*)\[(?P<places>\d+(?:, \d+)*)\],?\)")
-"""The texts of a flip's axes, and of an index with full slices and then a list."""
+"""The texts of a flip's axes, and of an index with full slices and then a tensor, or a list."""
 
 RANDOM = frozenset(
     {
@@ -133,6 +134,29 @@ class Recorded(Op):
     @property
     def selects(self) -> bool:  # type: ignore[override]
         return self._sets_masked
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether it reads a tensor at the positions that another one holds, as `table[index]` and `table[:, index]`"""
+        given = self.arguments_given
+        return self.function == "getitem" and given is not None and given[0] is None and self._is_index(given[1])
+
+    def _is_index(self, text: object) -> bool:
+        return len(self.recorded_inputs) == 2 and (text is None or bool(_INDEX.fullmatch(str(text))))
+
+    @property
+    def predicts_memory(self) -> bool:
+        return self.looks_up
+
+    @property
+    def gradient_layout(self) -> str:  # type: ignore[override]
+        return "contiguous" if self.looks_up else "usual"
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(1,)) if self.looks_up else NOTHING
+
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        return ("copied", "none") if self.looks_up else super().input_gradients(inputs, output)
 
     @property
     def differentiates(self) -> bool:  # type: ignore[override]

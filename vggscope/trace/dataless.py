@@ -39,8 +39,13 @@ IN_PLACE = "in place"
 VIEW = "view"
 """The results are views of the arguments that torch's own kernel makes."""
 
+PART = "part"
+"""A result is a part of new memory, of which FakeTensorMode's own cache loses the rest."""
+
 Remembered = Union[Form, "tuple[Form | None, ...]", str, None]
-"""The form of a result, or of each of several; IN_PLACE; VIEW; None for a call that always runs in FakeTensorMode."""
+"""The form of a result, or of each of several; IN_PLACE; VIEW; PART; None for a call that always runs in
+FakeTensorMode.
+"""
 
 _remembered: dict[object, Remembered] = {}
 
@@ -97,8 +102,8 @@ class DatalessOperators:
             return self._one(remembered, args)
         if remembered is IN_PLACE:
             return args[0]
-        if remembered is VIEW:
-            return self._view(operator, args, kwargs)
+        if type(remembered) is str:
+            return (self._view if remembered is VIEW else self._uncached)(operator, args, kwargs)
         return self._made(remembered, args)
 
     def _known(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, Any]:
@@ -170,11 +175,25 @@ class DatalessOperators:
         storages = {_storage(tensor) for tensor in tensors}
         if storages <= given and len(tensors) == len(results):
             return self._view_form(operator, args, result)
-        is_new = storages.isdisjoint(given) and len(storages) == len(tensors) and all(map(_is_whole, tensors))
-        if not is_new or isinstance(result, list):
+        if not storages.isdisjoint(given) or len(storages) < len(tensors) or isinstance(result, list):
             return None
+        return self._new_forms(result)
+
+    def _new_forms(self, result: Any) -> Remembered:
+        """Return the forms of results that share no memory."""
+        results = result if isinstance(result, tuple) else (result,)
+        if not all(tensor is None or _is_whole(tensor) for tensor in results):
+            return PART
         forms = tuple(None if tensor is None else _form(tensor) for tensor in results)
         return forms if isinstance(result, tuple) else forms[0]
+
+    def _uncached(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator in FakeTensorMode without its cache."""
+        before, self.mode.cache_enabled = self.mode.cache_enabled, False
+        try:
+            return operator(*args, **kwargs)
+        finally:
+            self.mode.cache_enabled = before
 
     def _is_plain(self, value: object) -> bool:
         """Whether a result is a tensor without data of which the form tells all."""

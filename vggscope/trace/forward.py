@@ -18,6 +18,7 @@ from vggscope.trace.tensor_map import TensorMap
 from vggscope.trace.tensors import meta_copy, meta_weight, plain_kinds
 from vggscope.trace.unseen import unwatched
 from vggscope.trace.watch import Watch
+from vggscope.trace.weight_calls import WeightCalls
 from vggscope.trace.writes import Writes
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Forward:
             constants,
             Writes(TensorMap()),
             frozenset(paths.values()),
+            WeightCalls(constants.buffers, self.dtype),
             dtype=self.dtype,
             compares=self.compares,
             describes=self.describes,

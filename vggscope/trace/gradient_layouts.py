@@ -8,13 +8,13 @@ follow from them by the rules of this file, which state what torch's kernels ret
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from vggscope.graph import Network, Node
+from vggscope.graph import Network, Node, with_weight_calls
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.record import changed
@@ -137,14 +137,18 @@ def with_copied_gradients(network: Network, one: Recorder, two: Recorder | None)
         node.batched_op and node.batched_op.allocates != node.op.allocates for node in network.nodes
     ):
         return network
-    alone, several = copies
-    nodes = tuple(
-        changed(node, copies_gradient=node.name in alone, copies_batched_gradient=node.name in several)
-        if node.name in alone | several
-        else node
-        for node in network.nodes
-    )
-    return replace(network, nodes=nodes, knows_layouts=any(node.op.needs_layout for node in nodes))
+    nodes = tuple(_copying(node, *copies) for node in network.nodes)
+    knows = any(node.op.needs_layout for node in with_weight_calls(nodes))
+    return replace(network, nodes=nodes, knows_layouts=knows)
+
+
+def _copying(node: Node, alone: Set[str], several: Set[str]) -> Node:
+    """Return a node with whether it copies its gradient, given the nodes that do on one sample and on several."""
+    if node.weight_calls:
+        node = changed(node, weight_calls=tuple(_copying(call, alone, several) for call in node.weight_calls))
+    if node.name not in alone and node.name not in several:
+        return node
+    return changed(node, copies_gradient=node.name in alone, copies_batched_gradient=node.name in several)
 
 
 def copied_gradients(
@@ -155,10 +159,15 @@ def copied_gradients(
     None if a layout is not known. `one` and `two` are the recorders of runs on one sample and on two; without the
     second one, all tensors grow along their first axis, and are contiguous or have contiguous samples.
     """
-    if two is None and not any(node.op.needs_layout or len(one.shapes[node.name]) == LINES for node in nodes):
+    nodes = with_weight_calls(nodes)
+    shapes = {**one.shapes, **one.weights.shapes}
+    if two is None and not any(node.op.needs_layout or len(shapes[node.name]) == LINES for node in nodes):
         return frozenset(), frozenset()
     layouts = _layouts(one)
     larger = _layouts(two) if two is not None else {name: _doubled(layout) for name, layout in layouts.items()}
+    weights = {name: StridedLayout(one.weights.shapes[name], strides) for name, strides in one.weights.strides.items()}
+    layouts.update(weights)
+    larger.update(weights)
     output = one.output or nodes[-1].name
     alone, several = (_copied_gradients(nodes, output, given) for given in (layouts, larger))
     return None if alone is None or several is None else (alone, several)
@@ -459,12 +468,30 @@ def _of_stacked(
 def _attended(
     op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
-    """Attention's kernels return (batch, token, head, feature) for queries that are laid out so."""
-    if len(inputs) > 3 or not all(map(_is_by_token, inputs)):
+    """Attention's kernels return (batch, token, head, feature) for queries that are laid out so.
+
+    The one that takes a mask does for all queries.
+    """
+    vectors, masks = inputs[:3], inputs[3:]
+    if not all(map(_has_fused_kernel, vectors)) if masks else not all(map(_is_by_token, vectors)):
         raise UnknownLayout
-    if len({layout.shape[:2] for layout in inputs}) > 1 or len({layout.shape[3] for layout in inputs}) > 1:
+    if len({layout.shape[:2] for layout in vectors}) > 1 or len({layout.shape[3] for layout in vectors}) > 1:
         raise UnknownLayout
-    return InputGradients(tuple(in_order(layout.shape, (0, 2, 1, 3)) for layout in inputs))
+    layouts = [in_order(layout.shape, (0, 2, 1, 3)) for layout in vectors]
+    layouts += [_of_mask(mask, op.gradient_shapes([v.shape for v in inputs], output.shape)[-1]) for mask in masks]
+    return InputGradients(tuple(layouts))
+
+
+def _of_mask(mask: StridedLayout, made: Shape) -> StridedLayout:
+    """The gradient of a mask is summed over the samples; that of one sample is a part of what the kernel returns."""
+    batch, heads, queries, _ = made
+    if mask.shape[1:3] != (heads, queries) or mask.shape[0] not in (1, batch) or not mask.is_contiguous:
+        raise UnknownLayout
+    return StridedLayout(mask.shape, contiguous(made).strides) if mask.shape[0] == batch else contiguous(mask.shape)
+
+
+def _has_fused_kernel(layout: StridedLayout) -> bool:
+    return len(layout.shape) == 4 and not layout.shape[-1] % FUSED_FEATURES
 
 
 def _is_by_token(layout: StridedLayout) -> bool:
@@ -474,6 +501,27 @@ def _is_by_token(layout: StridedLayout) -> bool:
     _, head, token, feature = layout.strides
     return feature == 1 and 1 < features <= WIDEST_HEAD and (heads == 1 or tokens == 1 or head < token)
 
+
+def _of_weights(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """Those of the layer's own inputs, and of weights that are inputs too."""
+    own = len(inputs) - len(op.matrices)
+    weights = inputs[own:]
+    if getattr(op.op, "channels_last", False) or not all(layout.is_contiguous for layout in weights):
+        raise UnknownLayout
+    found = _RULES[op.op.gradient_layout](op.op, gradient, inputs[:own], output)
+    return InputGradients((*found.layouts, *(contiguous(layout.shape) for layout in weights)), found.copies)
+
+
+def _stored(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    """A parameter keeps its gradient in its own layout."""
+    own = zip(output.shape, output.strides, gradient.strides)
+    return InputGradients((), copies=any(size != 1 and one != other for size, one, other in own))
+
+
+FUSED_FEATURES = 8
+"""The fused kernels of attention take a mask for heads whose width is a multiple of this."""
 
 WIDEST_HEAD = 256
 """The most features of a head for which a GPU has fused kernels in every dtype."""
@@ -504,6 +552,8 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
         "attention": _attended,
         "normalized rows": _normalized_rows,
         "normalized groups": _normalized_groups,
+        "weight inputs": _of_weights,
+        "stored": _stored,
     }
 )
 """The rules, by what an op says in `gradient_layout`."""

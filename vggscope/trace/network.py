@@ -125,8 +125,9 @@ def network_of(
     if backward:
         with step(f"running {name} in training mode"):
             network = with_training(network, result)
-    if not network.predicts_memory:
-        return _with_steps(network, result, steps)
+    network = _with_steps(network, result, steps)
+    if not network.predicts_memory or network.needs_gpu:
+        return network
     return replace(network, answers_any=not (result.reads_sizes or result.reads_mode))
 
 
@@ -172,8 +173,7 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
     """Return the network with what torch allocates in the requested steps, as far as they can be run."""
     if network.sparse_gradients:
         requests = [request for request in requests if not request.trains]
-    if network.predicts_inference:
-        requests = [request for request in requests if request.trains]
+    requests = [request for request in requests if not network.predicts_step(request)]
     if network.failure is not None or not requests:
         return network
     from vggscope.trace.step import recorded_steps, step_name

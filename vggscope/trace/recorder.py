@@ -27,6 +27,7 @@ from vggscope.trace.saved import Saved, by_rule, kind
 from vggscope.trace.source_line import Stack, current_positions
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
+from vggscope.trace.weight_calls import WeightCalls, with_weights
 from vggscope.trace.writes import Write, Writes, region_of
 from vggscope.units import count_text, shape_text
 
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
 class Constant:
     """The origin of a tensor that does not depend on the network's inputs: the parameters that it depends on.
 
-    `reads_computed_weight` is true if forward computes the tensor, which then has memory of its own.
+    `reads_computed_weight` is true if forward computes the tensor, which then has memory of its own. `call` is the node
+    of the call on weights that it comes from, empty for a parameter, a buffer, or a tensor from elsewhere.
     """
 
     parameters: tuple[Parameter, ...] = ()
     reads_computed_weight: bool = False
+    call: str = ""
 
 
 WITHOUT_PARAMETERS = Constant()
@@ -61,12 +64,13 @@ class Origins(NamedTuple):
     """Where the tensors of a call come from.
 
     `nodes` are the nodes and inputs of the network, and `parameters` those that constants depend on. `are_computed` is
-    whether forward computes one of these constants.
+    whether forward computes one of these constants, and `weight_inputs` are the calls that do, as a Node's.
     """
 
     nodes: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     are_computed: bool
+    weight_inputs: tuple[str, ...] = ()
 
     @property
     def train(self) -> bool:
@@ -139,6 +143,7 @@ class Recorder:
     constants: ConstantValues
     writes: Writes
     reserved: frozenset[str]
+    weights: WeightCalls
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     returns: str = "nothing"
@@ -283,13 +288,57 @@ class Recorder:
         """Return whether none of the tensors depends on the network's inputs."""
         return not any(isinstance(self.origin(tensor), str) for tensor in tensors)
 
-    def pass_on(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-        """Record results that depend on constants alone as constants."""
+    def pass_on(
+        self, inputs: Sequence[Tensor], results: Sequence[Tensor], base: str = "", call: Call | None = None
+    ) -> None:
+        """Record results that depend on constants alone as constants. `base` and `call` are those of a weight's."""
         parameters = self._constant_parameters(inputs)
-        for tensor in results:
+        names = self._weight_call(base, call, results) if base else [""] * len(results)
+        for tensor, name in zip(results, names):
             is_computed = self._reads_computed(inputs) or not any(shares_memory(tensor, source) for source in inputs)
-            self.origins[tensor] = Constant(parameters, is_computed and tensor.numel() > 1)
+            self.origins[tensor] = Constant(parameters, is_computed and tensor.numel() > 1, name)
             self.writes.include(tensor)
+            if name and self.describes:
+                self.named[name] = ref(tensor)
+
+    def _weight_call(self, base: str, call: Call | None, results: Sequence[Tensor]) -> list[str]:
+        """Note a call on weights alone, and return the names of its results."""
+        if call is None:
+            return self.weights.add(base, (), (), results, (), 0)
+        named = [name for name, tensor in self.named.items() if tensor() is not None]
+        ops = [
+            with_layout(with_weights(op, call.weights), call.inputs, result) for op, result in zip(call.ops, results)
+        ]
+        if call.ops[0].name == "getitem" and not all(map(_is_index, call.inputs[1:])):
+            self.weights.is_known = False
+        sources = self._weight_names((*call.inputs, *call.weights))
+        return self.weights.add(base, ops, sources, results, named, len(self.nodes))
+
+    def _weight_names(self, tensors: Sequence[Tensor]) -> list[str]:
+        """Return the calls on weights that compute constants, or the nodes of parameters and buffers."""
+        names = []
+        for tensor in tensors:
+            origin = self.origin(tensor)
+            assert isinstance(origin, Constant)
+            names.append(origin.call or self.weights.leaf(tensor, origin.parameters, len(self.nodes)))
+        return names
+
+    def _weight_inputs(self, tensors: Sequence[Tensor]) -> tuple[str, ...]:
+        """Return the calls that compute the constants among a node's tensors, empty texts for parameters.
+
+        Empty if one of them is from elsewhere.
+        """
+        names = []
+        for tensor in tensors:
+            origin = self.origin(tensor)
+            if isinstance(origin, str):
+                continue
+            is_parameter = bool(origin.parameters) and not origin.reads_computed_weight
+            name = "" if is_parameter else self._weight_names((tensor,))[0]
+            if not (name or is_parameter):
+                return ()
+            names.append(name)
+        return tuple(names) if any(names) else ()
 
     def repeat(self, tensor: Tensor, results: Sequence[Tensor]) -> None:
         """Record results that have the same values, and thus the same origin, as a tensor."""
@@ -371,7 +420,8 @@ class Recorder:
             read = self.returned.union(*(node.inputs for node in nodes))
             kept = tuple(node for node in nodes if node.name in read or node.name not in self.pieces)
             if len(kept) == len(nodes):
-                return nodes
+                places = {name: place for place, name in enumerate(self.nodes)}
+                return self.weights.attached(nodes, places, until) if self.weights.calls else nodes
             nodes = kept
 
     def _add(self, base: str, op: Op, call: Call, result: Tensor, module: str | None) -> tuple[str, NodeFacts | None]:
@@ -424,6 +474,7 @@ class Recorder:
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
+            weight_inputs=origins.weight_inputs,
             keeps_gradient=_keeps_gradient(op, parameters),
             constants=constants,
             called_at=self.positions() if self.describes else (),
@@ -452,7 +503,8 @@ class Recorder:
                 are_computed = are_computed or origin.reads_computed_weight
                 for parameter in origin.parameters:
                     parameters[parameter.name] = parameter
-        return Origins(tuple(nodes), tuple(parameters.values()), are_computed)
+        names = self._weight_inputs((*inputs, *weights)) if are_computed and self.describes and self.memory else ()
+        return Origins(tuple(nodes), tuple(parameters.values()), are_computed, names)
 
     def _note_strides(self, name: str, tensor: Tensor) -> None:
         import torch
@@ -615,7 +667,9 @@ class Recorder:
 
     def has_kept(self) -> bool:
         """Return whether a node's tensor is alive after forward, because the module has stored it for its next call."""
-        return any(tensor() is not None for tensor in self.named.values())
+        kept = [name for name, tensor in self.named.items() if tensor() is not None]
+        self.weights.is_known = self.weights.is_known and all(name in self.nodes for name in kept)
+        return any(name in self.nodes for name in kept)
 
     def is_trained(self, tensor: Tensor) -> bool:
         """Return whether training computes a gradient of a tensor."""
@@ -656,6 +710,13 @@ def _keeps_gradient(op: Op, parameters: Sequence[Parameter]) -> bool:
 def _is_differentiable(result: Tensor) -> bool:
     """Return whether a tensor of this dtype can have a gradient."""
     return result.is_floating_point() or result.is_complex()
+
+
+def _is_index(tensor: Tensor) -> bool:
+    """Return whether a tensor may hold positions, as no mask does."""
+    import torch
+
+    return tensor.dtype is torch.int64
 
 
 def _lacks(own: frozenset[str], parameters: Sequence[Parameter]) -> bool:

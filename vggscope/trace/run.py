@@ -256,7 +256,7 @@ def _trains_otherwise(forward: Forward, inputs: CallInputs, watch: Watch) -> boo
         return False
     training, error = replace(following(forward), training=True)(inputs)
     ours, other = (tuple(map(_as_trained, w.recorder.finished())) for w in (watch, training))
-    return error is not None or ours != other
+    return error is not None or ours != other or not watch.recorder.weights.equals(training.recorder.weights)
 
 
 def _as_trained(node: Node) -> Node:

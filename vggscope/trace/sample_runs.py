@@ -61,6 +61,7 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
 def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: CallInputs) -> SampleRuns:
     """Return the run on one sample with the growth by a second one, or the run on the whole batch if it differs."""
     pair, error = following(forward)(inputs.for_samples(2))
+    alone.recorder.weights.compare(pair.recorder.weights)
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if single is None and alone.reads_sizes:
         single = _other_way(forward, inputs, nodes, alone, pair.recorder)

@@ -952,7 +952,7 @@ class Watch:
 
     def _function_node(self, call: WatchedCall, result: object) -> object:
         """Record a call of a function. Return its result, or a tensor that replaces it."""
-        (name, in_place, *_), function, args, kwargs, inputs, _ = call
+        (name, in_place, *_), _, args, kwargs, inputs, _ = call
         self.asked_device |= name in _DEVICE_READERS
         if name in _TO_VALUES:
             self.values, self.taken = next(iter(inputs), None), result
@@ -968,10 +968,7 @@ class Watch:
             self.recorder.repeat(inputs[0], results)
             return result
         if name not in MATRIX_PRODUCTS and not self.dispatched.total and self.recorder.is_constant(inputs):
-            # `to` and `type_as` read the dtype of a second tensor, not its values.
-            self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
-            if self.recorder.describes:
-                self.recorder.constants.computed(name, function, args, kwargs, results, in_place or out is not None)
+            self._pass_on(call._replace(inputs=inputs), results, overwrites=in_place or out is not None)
             return result
         call = call._replace(kwargs=kwargs, inputs=inputs, signature=call.signature if out is None else None)
         return self._op_node(call, results, result, out)
@@ -1017,6 +1014,22 @@ class Watch:
             to_know = None if about.is_quick else result_to_know(args, kwargs, result, self.dispatched)
             known = remember(signature, to_know)
         known.nodes[self.recorder.kinds_of(inputs)] = KnownNode(facts, *places)
+
+    def _pass_on(self, call: WatchedCall, results: tuple[Tensor, ...], *, overwrites: bool) -> None:
+        """Record a call on constants alone."""
+        (name, *_), function, args, kwargs, inputs, _ = call
+        # `to` and `type_as` read the dtype of a second tensor, not its values.
+        read_from = inputs[:1] if name in ("to", "type_as") else inputs
+        if overwrites:
+            self.recorder.weights.is_known = False
+            self.recorder.pass_on(read_from, results)
+        elif not any(results[0] is tensor for tensor in inputs):
+            is_read = self.recorder.memory and self.recorder.describes
+            weight_call = read(name, False, args, kwargs, inputs, results) if is_read else None
+            base = below(self.path, name) if self.recorder.memory else ""
+            self.recorder.pass_on(read_from, results, base, weight_call)
+        if self.recorder.describes:
+            self.recorder.constants.computed(name, function, args, kwargs, results, overwrites)
 
     def _stated(self, function: Function, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> Call | None:
         """Return the call of an operator whose figures the user states; None for any other function."""

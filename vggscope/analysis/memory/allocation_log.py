@@ -217,6 +217,13 @@ class AllocationLog(TensorReferences):
         self._grew = True
         return tensor
 
+    def use_as(self, kind: str, tensor: int) -> None:
+        """Count a tensor as memory of another kind from now on."""
+        entry, size = self._allocations[tensor], self._sizes[tensor]
+        self._count(entry.kind, -size.fixed, -size.per_sample)
+        self._count(kind, size.fixed, size.per_sample)
+        self._allocations[tensor] = entry._replace(kind=kind)
+
     def release(self, *tensors: int) -> None:
         """Drop a reference to each tensor in turn, and free it with the last."""
         for tensor in tensors:
@@ -265,6 +272,9 @@ class PeakLog(TensorReferences):
 
     def begin(self, event: str, layer: str = "") -> None:
         """Start an event, which makes no difference here."""
+
+    def use_as(self, kind: str, tensor: int) -> None:
+        """Count a tensor as memory of another kind, which makes no difference here."""
 
     def allocate(self, kind: str, size: BatchLinear, layer: str | None = None) -> int:
         """Allocate a tensor with one reference and return its number."""

@@ -65,6 +65,8 @@ class OperatorCall(NamedTuple):
     gradients of all pieces together make the input's.
     `copies_gradient`: it first copies the gradient of the output, into another memory layout.
     `keeps_gradient`: the gradient of a parameter is a part of that of the output.
+    `is_single`: the call is that of one sample alone, so that the gradient of a weight is not summed over samples.
+    `gradient_sizes`: the size in which the gradient of each input is computed, as Op.gradient_shapes.
     `base`: the value that the call overwrites by way of its first input, a view of it. The output is then the base
     after the call.
     """
@@ -93,6 +95,8 @@ class OperatorCall(NamedTuple):
     parameters: tuple[Parameter, ...] = ()
     copies_gradient: bool = False
     keeps_gradient: bool = False
+    is_single: bool = False
+    gradient_sizes: tuple[BatchLinear, ...] = ()
     base: str = ""
 
 
@@ -107,13 +111,27 @@ EFFICIENT_ROWS = 32
 """The memory-efficient kernel of attention saves its sums for a multiple of so many rows."""
 
 
+class Leaf(NamedTuple):
+    """A tensor that calls on weights read: its name in the state dict, and the parameter if it is one.
+
+    `copies_gradient`: its gradient has another memory layout, and is copied into that of the parameter.
+    """
+
+    key: str
+    parameter: Parameter | None
+    copies_gradient: bool
+
+
 @record
 class ForwardPass:
-    """The calls in order, the size of each value, and the half-precision copies of weights that autocast caches."""
+    """The calls in order, the size of each value, the half-precision copies of weights that autocast caches, and the
+    parameters and buffers that calls on weights read.
+    """
 
     calls: tuple[OperatorCall, ...]
     sizes: dict[str, BatchLinear]
     half_copies: tuple[str, ...]
+    leaves: dict[str, Leaf]
 
 
 def forward_pass(network: Network, runtime: Runtime, *, training: bool, autocast: bool) -> ForwardPass:
@@ -124,7 +142,7 @@ def forward_pass(network: Network, runtime: Runtime, *, training: bool, autocast
         builder.add_node(node)
     if training:
         builder.add_loss()
-    return ForwardPass(tuple(builder.calls), builder.sizes, tuple(builder.half_copies.values()))
+    return ForwardPass(tuple(builder.calls), builder.sizes, tuple(builder.half_copies.values()), builder.leaves)
 
 
 class _CallBuilder:
@@ -138,6 +156,7 @@ class _CallBuilder:
         self.widths = {tensor.name: network.element_bytes(tensor.name) for tensor in network.inputs}
         self.half_copies: dict[str, str] = {}
         self.bases: dict[str, str] = {}
+        self.leaves: dict[str, Leaf] = {}
         self.first_pieces = _first_pieces(network)
 
     def add(self, call: OperatorCall, width: int) -> None:
@@ -148,10 +167,19 @@ class _CallBuilder:
     def add_node(self, node: Node) -> None:
         shapes, shape = tuple([self.shapes[name] for name in node.inputs]), self.shapes[node.name]
         kernels = node.op.kernel_calls(shapes, shape)
-        if kernels:
+        if node.op.stored_as:
+            self._add_leaf(node, shape)
+        elif kernels:
             self._add_kernels(node, kernels)
         else:
             self._add_single(node, shapes, shape)
+
+    def _add_leaf(self, node: Node, shape: Shape) -> None:
+        """Note a parameter or buffer that calls on weights read. It exists before the step."""
+        width = self.widths[node.name] = self._own_width(node)
+        self.sizes[node.name] = self._size(node, shape, width)
+        parameter = next(iter(node.parameters), None)
+        self.leaves[node.name] = Leaf(node.op.stored_as, parameter, node.copies_gradient)
 
     def _add_kernels(self, node: Node, kernels: Sequence[KernelCall]) -> None:
         """Add the calls of an op that torch writes out in several kernels."""
@@ -197,6 +225,9 @@ class _CallBuilder:
             )
             width = own_width if node.dtype or op.fixed_dtype else width
         size = self._size(node, shape, width)
+        if op.expands_last_input(shapes):
+            expanded = (*op.gradient_shapes(shapes, shape)[-1][:-1], shapes[-1][-1])
+            inputs = (*inputs[:-1], self._expanded(node, inputs[-1], expanded))
         # The matrix product of a linear layer that adds its bias separately.
         adds_bias = op.adds_bias_separately
         biases = tuple(p for p in parameters if len(p.shape) == 1) if adds_bias else ()
@@ -261,8 +292,27 @@ class _CallBuilder:
             "relays_gradients": op.relays_gradients,
             "first_piece": self.first_pieces.get(node.name, ""),
             "copies_gradient": node.copies_gradient,
-            "keeps_gradient": node.keeps_gradient,
+            "keeps_gradient": node.keeps_gradient and op.gradient == "part",
+            "is_single": node.keeps_gradient,
+            "gradient_sizes": tuple([self._size(node, shape, width) for shape in op.gradient_shapes(shapes, shape)]),
         }
+
+    def _expanded(self, node: Node, name: str, shape: Shape) -> str:
+        """Expand a tensor that is the same for all samples to one for each, which takes no memory."""
+        width = self.widths[name]
+        is_single = node.keeps_gradient and numel(shape) * width == self.sizes[name].at(1)
+        call = OperatorCall(
+            node.name,
+            (name,),
+            f"{node.name}#mask",
+            self._size(node, shape, width),
+            shares_memory=True,
+            gradient="same" if is_single else "new",
+            broadcasts=is_single,
+            is_single=is_single,
+        )
+        self.add(call, width)
+        return call.output
 
     def _of_view(self, call: OperatorCall, *, overwrites: bool, is_input: bool) -> OperatorCall:
         """Return a call whose output shares the memory of its first input, as autograd records it.
@@ -314,9 +364,10 @@ class _CallBuilder:
     def _attention_sums(self, node: Node, shape: Shape, width: int) -> Iterator[BatchLinear]:
         """The sizes of the sums that attention saves, and of the state of random numbers beside them."""
         features = self.network.input_shapes(node)[0][-1]
+        has_mask = len(node.inputs) > len(("query", "key", "value"))
         if not self.runtime.fuses_attention or features % FUSED_FEATURES:
             yield self._size(node, shape, max(width, SINGLE))
-        elif width == HALF:
+        elif width == HALF and not has_mask:
             yield self._size(node, shape, SINGLE)
             yield from (BatchLinear(size, 0) for size in FLASH_STATE)
         else:

@@ -6,7 +6,7 @@ run, and a gradient until it has been used. Autograd runs the backwards in the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, PeakLog, StepLog, StepTimeline
@@ -28,7 +28,7 @@ from vggscope.dtypes import converted
 from vggscope.errors import ModelError
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
-from vggscope.recorded_step import BEFORE, BY_RULES, RecordedStep, StorageEvent
+from vggscope.recorded_step import BEFORE, BY_RULES, RecordedStep, StepRequest, StorageEvent
 from vggscope.units import ELEMENT_BYTES
 
 COUNTER = 4
@@ -79,7 +79,7 @@ def simulate_passes(log: StepLog, network: Network, config: StepConfig, trained:
 
     The network has the dtypes of the step already. If torch was recorded in this step, the log is what it allocated.
     """
-    _allocate_resident(log, network, config, trained)
+    resident_tensors = _allocate_resident(log, network, config, trained)
     input_tensors = _allocate_inputs(log, network, config)
     resident = log.length
     recorded = recorded_step(network, config)
@@ -90,6 +90,7 @@ def simulate_passes(log: StepLog, network: Network, config: StepConfig, trained:
         return resident + kept
     simulator = StepSimulator(log, network, config, trained)
     simulator.tensors.update(input_tensors)
+    simulator.take_leaves(resident_tensors)
     for _ in range(config.passes):
         simulator.forward()
         if config.trains:
@@ -105,8 +106,8 @@ def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
 
 def is_predicted(network: Network, config: StepConfig) -> bool:
     """Whether the memory of a step equals torch's: the ops' rules predict it, or torch was recorded."""
-    is_ruled = network.predicts_memory if config.trains else network.predicts_inference
-    if config.request is None and any(node.op.needs_layout for node in network.nodes):
+    is_ruled = network.predicts_step(StepRequest(config.trains, on_gpu=RUNTIMES[config.runtime] is CUDA))
+    if config.request is None and any(node.op.needs_layout or node.weight_calls for node in network.nodes):
         is_ruled = False  # autocast copies into other layouts, and no recording holds the rules to torch
     return is_ruled or recorded_step(network, config) is not None
 
@@ -325,22 +326,29 @@ def trained_parameters(network: Network, config: StepConfig) -> tuple[Parameter,
     )
 
 
-def _allocate_resident(log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
-    """Allocate what exists before the step: weights, buffers, gradient buckets and the optimizer's states."""
+def _allocate_resident(
+    log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
+) -> dict[str, int]:
+    """Allocate what exists before the step: weights, buffers, gradient buckets and the optimizer's states.
+
+    Returns the tensors of the parameters and tables by name.
+    """
     shards = config.shards
-    for p in network.parameters():
-        log.allocate("parameters", _weight_size(network, config, p), _layer(p))
+    tensors = {
+        p.name: log.allocate("parameters", _weight_size(network, config, p), _layer(p)) for p in network.parameters()
+    }
     for module, size in _buffers_of_layers(network):
         log.allocate("buffers", BatchLinear(size, 0), module)
     recorded = recorded_step(network, config)
     for table in network.tables:
         if recorded is not None and table.name in recorded.replaced:
             continue
-        log.allocate("buffers", BatchLinear(network.bytes_of(table), 0), _layer(table))
+        tensors[table.name] = log.allocate("buffers", BatchLinear(network.bytes_of(table), 0), _layer(table))
     if config.trains:
         for p in trained if shards.parallel.buckets else ():
             log.allocate("gradients", BatchLinear(network.bytes_of(p), 0), _layer(p))
         allocate_optimizer_states(log, network, config, trained)
+    return tensors
 
 
 def _weight_size(network: Network, config: StepConfig, p: Parameter) -> BatchLinear:
@@ -424,7 +432,9 @@ class StepSimulator:
         self.runtime, self.records_backward = RUNTIMES[config.runtime], config.trains
         self.trained = frozenset(p.name for p in trained)
         self.units = ShardedUnits(log, network, config.shards, self.trained)
-        self.forward_pass = forward_pass(network, self.runtime, training=config.trains, autocast=config.dtype == AMP)
+        self.forward_pass = forward_pass(
+            network.with_weight_calls, self.runtime, training=config.trains, autocast=config.dtype == AMP
+        )
         self.calls, self.sizes = self.forward_pass.calls, self.forward_pass.sizes
         self.stages = stages(network, self.calls) if config.checkpoint else ()
         self.tensors: dict[str, int] = {}
@@ -435,6 +445,14 @@ class StepSimulator:
         self.parameter_gradients: dict[str, int] = {}
         self.differentiable: set[str] = set()
         self.aliases: dict[str, str] = {}
+        self.leaves = self.forward_pass.leaves
+        self.readers: dict[str, int] = {}
+        self.complete: list[str] = []
+
+    def take_leaves(self, tensors: Mapping[str, int]) -> None:
+        """Let calls on weights read these tensors, the parameters and buffers by name."""
+        self.tensors.update((name, tensors[leaf.key]) for name, leaf in self.leaves.items())
+        self.differentiable.update(name for name, leaf in self.leaves.items() if leaf.key in self.trained)
 
     def forward(self) -> None:
         """Run all calls in order."""
@@ -473,7 +491,7 @@ class StepSimulator:
         if stage.start:
             source = self.calls[stage.start - 1].output
         else:  # the first calls may cast weights, which reads no activation
-            source = next(call.inputs[0] for call in self.calls if call.inputs)
+            source = next(name for call in self.calls for name in call.inputs if name not in self.leaves)
         calls = self.calls[stage.start : stage.stop]
         if source in self.differentiable or any(p.name in self.trained for call in calls for p in call.parameters):
             self.stage_inputs[stage] = self.tensors[source]
@@ -522,6 +540,9 @@ class StepSimulator:
         if LOSS not in self.differentiable:
             return
         self.log.begin("loss")
+        for position in self.saved:
+            for name in self.leaves.keys() & self.calls[position].inputs:
+                self.readers[name] = self.readers.get(name, 0) + 1
         one = self.log.allocate("temporary", self.sizes[LOSS])
         self.log.retain(one)
         self.gradients[LOSS] = Gradient(one)
@@ -551,6 +572,8 @@ class StepSimulator:
         gradient = self._output_gradient(call)
         if gradient is None or not call.base:
             self.log.release(*self._run_formula(call, gradient, saved))
+            while self.complete:
+                self._keep_leaf_gradient(self.complete.pop(0))
             return
         # CopySlices: a copy of the base's gradient, in which that of the part replaces what the part had.
         part = call.inputs[0]
@@ -576,7 +599,7 @@ class StepSimulator:
             # The gradients of these parameters have the output's size before they are summed.
             summed = self._trained(call) if call.sums_gradients else ()
             unreduced = [self.log.allocate("temporary", call.size) for _ in summed]
-            input_gradients = [(name, self._reduced(size, gradient)) for name, size, gradient in computed]
+            input_gradients = [(name, self._reduced(call, size, gradient)) for name, size, gradient in computed]
             used = self._allocate_parameter_gradients(call, gradient)
             log.release(gradient.tensor, *unreduced, *zeros)
             if call.output in self.piece_gradients:
@@ -630,16 +653,22 @@ class StepSimulator:
             self.log.retain(gradient.tensor)
             takes_sum = gradient.takes_sum and (kind != "view" or call.copies_gradient)
             return Gradient(gradient.tensor, gradient.dense and kind != "part", takes_sum)
+        if kind == "copied":
+            zeros, tensor = (self.log.allocate("temporary", size) for _ in range(2))
+            self.log.release(zeros)
+            return Gradient(tensor)
         is_new = kind in ("new", "new view")
         scratch = call.scratch[position] if call.scratch and is_new else 0
         temporaries = [self.log.allocate("temporary", call.size) for _ in range(scratch)]
-        tensor = self.log.allocate("temporary", call.size if call.broadcasts else size)
+        own = call.gradient_sizes[position] if call.gradient_sizes else call.size if call.broadcasts else size
+        tensor = self.log.allocate("temporary", own)
         self.log.release(*temporaries)
-        return Gradient(tensor, takes_sum=kind != "new view")
+        return Gradient(tensor, not call.gradient_sizes or own == size, takes_sum=kind != "new view")
 
-    def _reduced(self, size: BatchLinear, gradient: Gradient) -> Gradient:
+    def _reduced(self, call: OperatorCall, size: BatchLinear, gradient: Gradient) -> Gradient:
         """The gradient summed or cast to the size of its input."""
-        if self.log.size(gradient.tensor) == size or not gradient.dense:
+        own = self.log.size(gradient.tensor)
+        if own == size or not gradient.dense or (call.is_single and own.at(1) == size.at(1)):
             return gradient
         reduced = self.log.allocate("temporary", size)
         self.log.release(gradient.tensor)
@@ -652,6 +681,9 @@ class StepSimulator:
     def _accumulate(self, name: str, gradient: Gradient) -> list[int]:
         """Add a gradient to that of a value; return the tensors that are no longer needed."""
         name = self.aliases.get(name, name)
+        if name in self.leaves:
+            self.readers[name] -= 1
+            self.complete += [name] * (not self.readers[name])
         before = self.gradients.get(name)
         if before is None:
             self.gradients[name] = gradient
@@ -661,6 +693,22 @@ class StepSimulator:
             self.gradients[name] = Gradient(self.log.allocate("temporary", self.sizes[name]))
             self.log.release(before.tensor)
         return [gradient.tensor]
+
+    def _keep_leaf_gradient(self, name: str) -> None:
+        """Keep the gradient of a parameter that calls on weights read, or add it to an earlier one.
+
+        Autograd keeps the tensor itself if nothing else refers to it and it has the parameter's memory layout.
+        """
+        leaf, gradient = self.leaves[name], self.gradients.pop(name)
+        assert leaf.parameter is not None
+        is_alone = not gradient.dense or not gradient.takes_sum or self.log.has_one_reference(gradient.tensor)
+        if not self._has_gradient(leaf.parameter):
+            if is_alone and not leaf.copies_gradient and not self.units:
+                self.log.use_as("gradients", gradient.tensor)
+                self.parameter_gradients[leaf.key] = gradient.tensor
+                return
+            self._keep_gradient(leaf.parameter)
+        self.log.release(gradient.tensor)
 
     def _allocate_parameter_gradients(self, call: OperatorCall, gradient: Gradient) -> list[int]:
         """Allocate the gradients of a call's parameters; return those that are temporary.

@@ -1,0 +1,197 @@
+"""Weights that forward computes from weights: their rules equal torch at every local peak of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import vggscope
+from vggscope.analysis.memory.allocation_log import StepTimeline
+from vggscope.analysis.memory.simulate import simulate_step
+from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.graph import Network
+from vggscope.inputs import InputSize
+from vggscope.lock_file import from_text
+from vggscope.trace.inputs import from_sizes
+from vggscope.trace.step import recorded_steps
+
+CONFIGS = StepConfig(mode="inference"), StepConfig(optimizer="sgd"), StepConfig(optimizer="adam")
+
+
+def local_peaks(timeline: StepTimeline, batch: int) -> list[int]:
+    """The bytes alive at each local peak of a step."""
+    total, rises, peaks = 0, False, []
+    sizes: dict[int, int] = {}
+    for place, entry in enumerate(timeline.entries):
+        change = -sizes[entry.tensor] if entry.size is None else entry.size.at(batch)
+        if change < 0 and rises:
+            peaks.append(total)
+        sizes[entry.tensor] = change
+        starts = change > 0 and place >= timeline.step_start
+        rises = starts or (rises and change >= 0)
+        total += change
+    return [*peaks, *([total] if rises else ())]
+
+
+def equals_torch(model: nn.Module, size: tuple[int, ...], batches: tuple[int, ...] = (1, 2, 5)) -> Network:
+    """Hold the rules to the recording of torch, and return the network, which is not recorded."""
+    network = vggscope.network(model, size)
+    assert network.predicts_memory
+    assert not vggscope.summary(model, size).warnings
+    inputs = from_sizes(model, [InputSize(size)])
+    for config in CONFIGS:
+        for batch in batches:
+            request = replace(config.request, samples=batch)  # type: ignore[type-var]
+            steps, *_ = recorded_steps(model, network, inputs, request, has_data=False)
+            known = network.for_batch(batch), replace(network, steps=steps).for_batch(batch)
+            ours, torchs = (local_peaks(simulate_step(one, config), batch) for one in known)
+            assert ours == torchs, (config.mode, config.optimizer, batch)
+    return network
+
+
+def measured(model: nn.Module, size: tuple[int, ...]) -> None:
+    """Hold the predicted peaks to torch's memory tracker."""
+    for mode in ("train", "inference"):
+        for batch in (1, 3):
+            assert vggscope.measure(model, size, mode=mode, batch=batch, device="cpu").difference_bytes == 0
+
+
+class PositionBias(nn.Module):
+    """A table of biases, read at the relative positions of `side` x `side` tokens."""
+
+    index: Tensor
+
+    def __init__(self, side: int, heads: int, *, flat: bool) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros((2 * side - 1) ** 2, heads))
+        places = torch.arange(side**2)
+        rows, columns = (places[:, None] - places for places in (places // side, places % side))
+        index = (rows + side - 1) * (2 * side - 1) + columns + side - 1
+        self.register_buffer("index", index.flatten() if flat else index)
+        self.tokens, self.heads = side**2, heads
+
+    def forward(self) -> Tensor:
+        bias = self.table[self.index.view(-1)].view(self.tokens, self.tokens, self.heads)
+        return bias.permute(2, 0, 1).contiguous().unsqueeze(0)
+
+
+class Attends(nn.Module):
+    """Attention with a bias for each pair of tokens, whose projection adds biases to queries and values alone."""
+
+    none: Tensor
+
+    def __init__(
+        self, side: int, width: int, *, fused: bool = True, joined: bool = False, shared: bool = False
+    ) -> None:
+        super().__init__()
+        self.bias = None if shared else PositionBias(side, 2, flat=joined)
+        self.qkv, self.proj = nn.Linear(8, 6 * width, bias=not joined), nn.Linear(2 * width, 8)
+        if joined:
+            self.first, self.last = (nn.Parameter(torch.zeros(2 * width)) for _ in range(2))
+            self.register_buffer("none", torch.zeros(2 * width), persistent=False)
+        self.is_fused, self.is_joined = fused, joined
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        b, n, _ = x.shape
+        own = torch.cat((self.first, self.none, self.last)) if self.is_joined else self.qkv.bias
+        q, k, v = functional.linear(x, self.qkv.weight, own).reshape(b, n, 3, 2, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        bias = self.bias() if self.bias is not None else bias
+        if self.is_fused:
+            x = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        else:
+            x = ((q @ k.transpose(-2, -1)) + bias).softmax(-1) @ v
+        return self.proj(x.transpose(1, 2).reshape(b, n, -1))
+
+
+class Tokens(nn.Module):
+    """Patches of an image, two residual attentions in windows of `side` x `side` patches, and a head."""
+
+    def __init__(self, side: int, width: int = 8, *, shared: bool = False, **given: bool) -> None:
+        super().__init__()
+        self.window = side**2
+        self.patches, self.norms = nn.Conv2d(3, 8, 2, 2), nn.ModuleList(nn.LayerNorm(8) for _ in range(2))
+        self.bias = PositionBias(side, 2, flat=False) if shared else None
+        self.blocks = nn.ModuleList(Attends(side, width, shared=shared, **given) for _ in range(2))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        bias = self.bias() if self.bias is not None else None
+        for norm, block in zip(self.norms, self.blocks):
+            windows = norm(x).reshape(-1, self.window, 8)
+            x = x + block(windows, bias).reshape(x.shape)
+        return self.head(x.mean(1))
+
+
+TOKENS: dict[str, Callable[[], nn.Module]] = {
+    "fused": lambda: Tokens(4),
+    "rows that torch pads": lambda: Tokens(3),
+    "joined biases": lambda: Tokens(3, joined=True),
+    "one bias for all blocks": lambda: Tokens(3, shared=True),
+    "plain": lambda: Tokens(4, fused=False),
+    "plain, one bias": lambda: Tokens(3, fused=False, shared=True),
+    "joined, plain": lambda: Tokens(4, fused=False, joined=True),
+}
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_position_biases_equal_torch(kind: str) -> None:
+    model = TOKENS[kind]()
+    side = 8 if kind in ("fused", "plain", "joined, plain") else 6
+    for windows in (1, 2):
+        size = (3, side * windows, side)
+        network = equals_torch(model, size)
+        assert network.needs_gpu == ("plain" not in kind)
+        measured(model, size)
+
+
+def test_a_lock_has_the_calls_on_weights() -> None:
+    network = vggscope.network(Tokens(3, joined=True), (3, 6, 6))
+    text = vggscope.lock(network).json_text
+    read = from_text(text)
+    for config in CONFIGS:
+        ours, theirs = (simulate_step(one, config).peak_bytes(4) for one in (network, read))
+        assert ours == theirs
+    with pytest.raises(ValueError, match="reads one that does not come before it"):
+        from_text(text.replace('"inputs": ["blocks.0.first (weight)", ', '"inputs": ["blocks.1.first (weight)", '))
+
+
+class Alone(nn.Module):
+    """A sum with what a function computes from a table of two rows."""
+
+    def __init__(self, compute: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.table, self.first, self.last = nn.Parameter(torch.zeros(2, 8)), nn.Linear(4, 8), nn.Linear(8, 3)
+        self.compute = compute
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x) + self.compute(self.table))
+
+
+def test_the_parameters_of_a_network_are_those_without_the_calls() -> None:
+    network = vggscope.network(Tokens(3, joined=True), (3, 6, 6))
+    calls = network.with_weight_calls
+    assert [*calls.parameters()] != [*network.parameters()]
+    assert calls.registered_parameters() == network.registered_parameters()
+    assert len(calls.nodes) == len(network.nodes) + sum(len(node.weight_calls) for node in network.nodes)
+
+
+WITHOUT_RULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "a function without a rule": lambda table: torch.fft.fft(table).real.sum(0),
+    "a change in place": lambda table: (table * 2).add_(1)[0],
+    "a mask": lambda table: table[torch.tensor([True, False], device=table.device)][0],
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_RULES)
+def test_other_calls_on_weights_are_recorded(kind: str) -> None:
+    model = Alone(WITHOUT_RULES[kind])
+    network = vggscope.network(model, (4,))
+    assert not network.predicts_memory
+    assert kind == "a function without a rule" or not any(node.weight_calls for node in network.nodes)
+    measured(model, (4,))
