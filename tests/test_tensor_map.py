@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import random
+from weakref import WeakSet
 
 import pytest
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vggscope.trace.tensor_map import TensorMap
+from vggscope.trace.tensor_map import FEWEST, TensorMap
 
 
 def test_it_does_what_torchs_own_mapping_does() -> None:
@@ -62,3 +63,21 @@ def test_a_tensor_that_only_autograd_holds_is_found_as_in_torchs_own_mapping() -
     gc.collect()
     saved = result.grad_fn._saved_other
     assert own.get(saved) == torchs.get(saved)
+
+
+def test_entries_of_freed_tensors_are_removed() -> None:
+    class Value:
+        pass
+
+    names, values = TensorMap[Value](), WeakSet[Value]()
+    alive = [torch.zeros(1) for _ in range(50)]
+    for start in range(0, 1000, 10):
+        for tensor in (*alive, *(torch.zeros(1) for _ in range(10))):  # ten at once have ten addresses
+            names[tensor] = value = Value()
+            values.add(value)
+        alive[start % 50] = torch.zeros(1)
+        names[alive[start % 50]] = Value()
+    del tensor, value
+    assert len(names) == len(alive)
+    assert all(tensor in names for tensor in alive)
+    assert len(values) < 2 * len(alive) + FEWEST

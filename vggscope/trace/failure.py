@@ -9,7 +9,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from vggscope.graph import Failure, FailureKind, Network
-from vggscope.ops.base import numel
+from vggscope.ops.base import Shape, numel
 from vggscope.ops.normal_form import RESHAPE
 from vggscope.trace.functions import first_line, problem
 from vggscope.trace.source_line import Stack, line_in, own_line
@@ -87,21 +87,24 @@ def failing_layer(watch: Watch, error: Exception) -> RunningModule | None:
     return next((frame for frame in watch.running(error) if frame.op is not None), None)
 
 
-def mixed_batch(network: Network, samples: int, lines: Mapping[str, Stack]) -> str | None:
+def mixed_batch(network: Network, shapes: Mapping[str, Shape], samples: int, lines: Mapping[str, Stack]) -> str | None:
     """Return where a sample becomes several rows of the output, or several samples become one; None if they do not.
 
     That is a reshape that sizes its rows by a number of features that the samples do not have. A reshape that only
-    makes each position a row keeps the last axis, and is left out. `lines` has the running lines at each reshape.
+    makes each position a row keeps the last axis, and is left out. `shapes` are those of all nodes, and `lines` has the
+    running lines at each reshape.
     """
-    output = network.shapes[network.end]
+    output = shapes[network.end]
     if len(output) == 1:
         return _flattened_batch(network, samples, lines)
-    node = network.by_name.get(network.end)
-    while node is not None and node.inputs and network.shapes[node.inputs[0]][:1] == output[:1]:
-        node = network.by_name.get(node.inputs[0])
-    if len(output) != 2 or output[0] == samples or node is None or node.name not in lines:
+    if len(output) != 2 or output[0] == samples:
         return None
-    before, after = network.shapes[node.inputs[0]], network.shapes[node.name]
+    node = network.by_name.get(network.end)
+    while node is not None and node.inputs and shapes[node.inputs[0]][:1] == output[:1]:
+        node = network.by_name.get(node.inputs[0])
+    if node is None or node.name not in lines:
+        return None
+    before, after = shapes[node.inputs[0]], shapes[node.name]
     if before[0] != samples or len(after) != 2:
         return None
     had, rows = f"{samples} sample{'s become' if samples > 1 else ' becomes'}", f"row{'s' if after[0] > 1 else ''}"

@@ -18,6 +18,7 @@ from vggscope.graph import Failure, Network, channels_first, dtype_remedy, failu
 from vggscope.inputs import Inputs
 from vggscope.ops.base import Shape
 from vggscope.progress import step
+from vggscope.record import changed
 from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
 from vggscope.trace.forward import META, random_state
@@ -128,7 +129,7 @@ def network_of(
     network = _with_steps(network, result, steps)
     if not network.predicts_memory or network.needs_gpu:
         return network
-    return replace(network, answers_any=not (result.reads_sizes or result.reads_mode))
+    return changed(network, answers_any=not (result.reads_sizes or result.reads_mode))
 
 
 def _on_given(module: nn.Module, run_on: Callable[..., Run], spec: InputSpec | None, example: CallInputs | None) -> Run:

@@ -19,7 +19,7 @@ from vggscope.graph import (
 from vggscope.inputs import InputSize
 from vggscope.ops.base import numel
 from vggscope.ops.regularization import AlwaysDropout, Dropout
-from vggscope.record import record
+from vggscope.record import changed, record
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
 from vggscope.trace.forward import META, Forward, modes_after_train, with_shape
 from vggscope.trace.gradient_layouts import with_copied_gradients
@@ -120,7 +120,7 @@ def run(
         # On the meta device, no values are repeated for several samples.
         run_on = inputs.map(meta_copy) if device == META else inputs
         result = with_known_axes(on_samples(forward, run_on), inputs)
-        network = replace(_network(name, forward, result, inputs), other_backward=result.watch.hook_products)
+        network = changed(_network(name, forward, result, inputs), other_backward=result.watch.hook_products)
         if training:
             network = _with_leaves(network, result.watch)
         else:
@@ -187,7 +187,7 @@ def _with_torch_count(network: Network, forward: Forward, result: SampleRuns) ->
     """Return the network with torch's count in the run, which a warning names where ours differs."""
     parameters = (*(tensor for _, tensor in parameters_of(forward.module)), *forward.packed.values())
     count = _torch_count(network, result.watch.recorder, parameters)
-    return replace(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
+    return changed(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
 
 
 def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> Network:
@@ -200,7 +200,7 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     follows = forward.memory and _follows_rules(network, forward, result)
     sparse = tuple(sorted(watch.recorder.sparse_gradients))
     order = _registered(network, forward.module)
-    return replace(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse, registered=order)
+    return changed(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse, registered=order)
 
 
 def _follows_rules(network: Network, forward: Forward, result: SampleRuns) -> bool:
@@ -225,8 +225,8 @@ def _registered(network: Network, module: nn.Module) -> tuple[str, ...]:
 
 def _with_leaves(network: Network, watch: Watch) -> Network:
     """Return the network with whether autograd differentiates by what is no parameter of it."""
-    leaves = replace(network, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
-    return replace(leaves, without_gradient=watch.without_gradient, sparse_call=watch.sparse_call)
+    leaves = changed(network, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
+    return changed(leaves, without_gradient=watch.without_gradient, sparse_call=watch.sparse_call)
 
 
 def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Network:
@@ -238,10 +238,11 @@ def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Net
         left_out = "bytes of layers" if watch.autocast == "cpu" else "bytes of layers, and the memory,"
         notes.append(f"forward turns on autocast for {watch.autocast}: the dtypes and {left_out} are those without it")
     if result.error is None and inputs.has_batch and watch.recorder.returns == "tensors":
-        mixed = mixed_batch(network, inputs.batch if result.single else 1, watch.recorder.lines)
-        network = replace(network, mixed_batch=mixed)
+        samples = inputs.batch if result.single else 1
+        mixed = mixed_batch(network, watch.recorder.shapes, samples, watch.recorder.lines)
+        network = changed(network, mixed_batch=mixed)
         notes += filter(None, (lost_batch(network), _whole_batch(inputs.batch, result)))
-    return replace(network, warnings=tuple(notes))
+    return changed(network, warnings=tuple(notes))
 
 
 def _trains_otherwise(forward: Forward, inputs: CallInputs, watch: Watch) -> bool:

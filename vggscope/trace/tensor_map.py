@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 ValueT = TypeVar("ValueT")
 
 
+FEWEST = 64
+"""The number of entries from which on a mapping looks for those of freed tensors."""
+
+
 class TensorMap(MutableMapping["Tensor", ValueT], Generic[ValueT]):
     """A mapping from tensors by identity. A tensor that is freed leaves the mapping.
 
     It does what torch.utils.weak.WeakTensorKeyDictionary does, which creates and compares references in Python for each
-    lookup. A trace looks up each tensor ten times.
+    lookup. A trace looks up each tensor ten times. The entry of a freed tensor is hidden at once, and removed with
+    others later: a callback for each tensor would take longer than all else.
 
     >>> import torch
     >>> tensor = torch.zeros(2)
@@ -31,6 +36,7 @@ class TensorMap(MutableMapping["Tensor", ValueT], Generic[ValueT]):
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[ref[Tensor], ValueT]] = {}
+        self._most = FEWEST
 
     def __getitem__(self, tensor: Tensor) -> ValueT:
         reference, value = self._entries[id(tensor)]
@@ -48,16 +54,10 @@ class TensorMap(MutableMapping["Tensor", ValueT], Generic[ValueT]):
         return entry is not None and entry[0]() is tensor
 
     def __setitem__(self, tensor: Tensor, value: ValueT) -> None:
-        key, entries = id(tensor), self._entries
-
-        def remove(reference: ref[Tensor]) -> None:
-            entry = entries.get(key)
-            if entry is not None and entry[0] is reference:
-                del entries[key]
-
-        entry = entries.get(key)
-        reference = entry[0] if entry is not None and entry[0]() is tensor else ref(tensor, remove)
-        entries[key] = reference, value
+        self._entries[id(tensor)] = ref(tensor), value
+        if len(self._entries) > self._most:
+            self._entries = {key: entry for key, entry in self._entries.items() if entry[0]() is not None}
+            self._most = max(FEWEST, 2 * len(self._entries))
 
     def __delitem__(self, tensor: Tensor) -> None:
         if tensor not in self:
@@ -69,4 +69,4 @@ class TensorMap(MutableMapping["Tensor", ValueT], Generic[ValueT]):
         return (tensor for tensor in tensors if tensor is not None)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(1 for _ in self)

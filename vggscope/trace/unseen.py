@@ -68,25 +68,16 @@ def in_own_thread() -> Iterator[None]:
 @contextmanager
 def _noticed_threads(may_read: Callable[[], None], in_thread: Callable[[str], None]) -> Iterator[None]:
     """Notice each thread that starts, and each wait for another thread, which may be a worker from before."""
-    from torch.overrides import TorchFunctionMode
-
     own = threading.get_ident()
     start: Any = threading.Thread.start
     wait: Any = threading.Condition.wait
-
-    class ThreadMode(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            if tensors_in(result):
-                in_thread(getattr(func, "__name__", "a function"))
-            return result
 
     def start_noticed(thread: threading.Thread) -> None:
         may_read()
         run = thread.run
 
         def run_noticed() -> None:
-            with ThreadMode():
+            with _thread_mode(in_thread):
                 run()
 
         thread.run = run_noticed  # type: ignore[method-assign]
@@ -99,6 +90,20 @@ def _noticed_threads(may_read: Callable[[], None], in_thread: Callable[[str], No
 
     with _replaced(threading.Thread, "start", start_noticed), _replaced(threading.Condition, "wait", wait_noticed):
         yield
+
+
+def _thread_mode(in_thread: Callable[[str], None]) -> AbstractContextManager[object]:
+    """Return a mode that calls `in_thread` with the name of each function that computes a tensor."""
+    from torch.overrides import TorchFunctionMode
+
+    class ThreadMode(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if tensors_in(result):
+                in_thread(getattr(func, "__name__", "a function"))
+            return result
+
+    return ThreadMode()
 
 
 @contextmanager
