@@ -161,6 +161,52 @@ def test_a_lock_has_the_calls_on_weights() -> None:
         from_text(text.replace('"inputs": ["blocks.0.first (weight)", ', '"inputs": ["blocks.1.first (weight)", '))
 
 
+class Standardized(nn.Conv2d):
+    """A convolution whose weights have mean 0 and variance 1, as in ResNetV2 (BiT), or a learned gain, as in NFNet."""
+
+    def __init__(self, channels: int, out: int, *, gains: bool = False, padded: bool = False) -> None:
+        super().__init__(channels, out, 3, padding=0 if padded else 1, bias=gains)
+        self.gain = nn.Parameter(torch.ones(out, 1, 1, 1)) if gains else None
+        self.is_padded = padded
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = None if self.gain is None else (self.gain * 0.5).view(-1)
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = functional.batch_norm(flat, None, None, weight=gain, training=True).reshape_as(self.weight)
+        x = functional.pad(x, (1, 1, 0, 2)) if self.is_padded else x
+        return functional.conv2d(x, weight, self.bias, padding=self.padding)
+
+
+class Gained(nn.Module):
+    """An activation, or a layer, that a number or a learned number scales in place."""
+
+    def __init__(self, layer: nn.Module, *, learned: bool) -> None:
+        super().__init__()
+        self.layer, self.gain = layer, nn.Parameter(torch.ones(())) if learned else 1.7
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).mul_(self.gain)
+
+
+CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
+    "standardized": lambda: Standardized(8, 8),
+    "with gains": lambda: Standardized(8, 8, gains=True),
+    "padded": lambda: Standardized(8, 8, padded=True),
+    "scaled in place": lambda: Gained(nn.GELU(), learned=False),
+    "scaled in place by a parameter": lambda: Gained(nn.Conv2d(8, 8, 1), learned=True),
+    "of the batch": lambda: nn.BatchNorm2d(8, track_running_stats=False),
+}
+
+
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_standardized_convolutions_equal_torch(kind: str, trains: bool) -> None:
+    layer = CONVOLUTIONS[kind]().requires_grad_(trains)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), layer, nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    equals_torch(model, (3, 9, 7))
+    measured(model, (3, 9, 7))
+
+
 class Alone(nn.Module):
     """A sum with what a function computes from a table of two rows."""
 

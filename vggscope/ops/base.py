@@ -106,6 +106,7 @@ class SavedTensors(NamedTuple):
     dtype).
     `masks`: saved boolean tensors, of one byte per value on a GPU and as wide as the dtype on a CPU.
     `statistics`: tensors saved in training only, whose size does not grow with the batch.
+    `batch_statistics`: those that the call computes at evaluation too.
     `copies`: copies of an input that the call overwrites, made only if there is a backward pass.
     `passing`: temporary tensors that are freed within the call.
     `sums`: the logarithms of the sums of attention's weights, in single precision at least. On a GPU their layout
@@ -117,6 +118,7 @@ class SavedTensors(NamedTuple):
     extra: tuple[tuple[Shape, int | None], ...] = ()
     masks: tuple[Shape, ...] = ()
     statistics: tuple[Shape, ...] = ()
+    batch_statistics: tuple[Shape, ...] = ()
     copies: tuple[Shape, ...] = ()
     passing: tuple[Shape, ...] = ()
     sums: tuple[Shape, ...] = ()

@@ -33,7 +33,7 @@ class WithConstants(Op):
     @property
     def predicts_memory(self) -> bool:
         # A tensor that depends on no parameter may be one that forward makes.
-        return self.op.predicts_memory and self.op.takes_parameters and not self.fixed
+        return self.op.takes_parameters and not self.fixed
 
     @property
     def needs_layout(self) -> bool:
@@ -140,6 +140,13 @@ class WithWeightInputs(WithComputedWeights):
     @property
     def needs_layout(self) -> bool:
         return True
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        saved = super().saved_for_backward(inputs, output)
+        if self.op.family != "normalization":
+            return saved
+        # A normalisation saves its weight, which is a vector, and not its bias.
+        return saved._replace(inputs=(*saved.inputs, len(self.own_inputs(inputs))))
 
 
 @record

@@ -126,6 +126,8 @@ class Elementwise(Op):
     def predicts_memory(self) -> bool:
         if self.function == "contiguous" or (self.function == "div" and self.arguments_given.count(None) == 1):
             return not self.inplace
+        if self.function == "mul" and self.inplace:
+            return bool(self.arguments_given)  # a number
         return self.function in ("add", "mul", "sub") and (self.function == "add" or not self.inplace)
 
     @property
@@ -294,6 +296,8 @@ class Elementwise(Op):
             return SavedTensors(inputs=(0,) if self.function == "where" else (1,))
         if keeps == "copy":
             return SavedTensors(extra=((output, None),))
+        if keeps == "operands" and self.inplace and self.function == "mul":
+            return SavedTensors(inputs=(1,), copies=(inputs[0],))
         return SavedTensors(output=True) if keeps == "output" else SavedTensors(inputs=tuple(range(len(inputs))))
 
 

@@ -75,10 +75,7 @@ class BatchNorm2d(_ChannelNorm):
         learned = (TensorArgument(1), TensorArgument(2)) if self.affine else (None, None)
         return call_of("batch_norm", None, None, *learned, True, 0.0, self.eps)
 
-    @property
-    def predicts_memory(self) -> bool:
-        # Without running statistics torch computes those of the batch at evaluation too.
-        return self.track_running_stats
+    predicts_memory = True
 
     @property
     def folding(self) -> str:
@@ -104,7 +101,10 @@ class BatchNorm2d(_ChannelNorm):
         return inputs[0]
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        return SavedTensors(inputs=(0,), statistics=((self.num_features,), (self.num_features,)))
+        statistics = ((self.num_features,), (self.num_features,))
+        if not self.is_fixed:
+            return SavedTensors(inputs=(0,), batch_statistics=statistics)
+        return SavedTensors(inputs=(0,), statistics=statistics)
 
     @property
     def is_fixed(self) -> bool:

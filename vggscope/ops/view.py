@@ -431,6 +431,7 @@ class Pad(View):
 
     function = "pad"
     is_padding = True
+    needs_layout = False
 
     pad: tuple[int, ...]
     mode: str = "constant"
@@ -438,6 +439,10 @@ class Pad(View):
 
     def torch_call(self, count: int) -> TorchCall:
         return call_of("pad", self.pad, self.mode, self.value)
+
+    @property
+    def predicts_memory(self) -> bool:
+        return self.mode == "constant" and min(self.pad) >= 0
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,)) if self.mode in ("reflect", "replicate") else NOTHING

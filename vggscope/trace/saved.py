@@ -52,7 +52,7 @@ def by_rule(
     extra = sum(numel(shape) * (width or element_bytes) for shape, width in saved.extra)
     extra += sum(map(numel, saved.sums)) * max(element_bytes, 4)
     extra += sum(map(numel, (*saved.masks, *saved.copies))) * element_bytes
-    extra += sum(map(numel, saved.statistics)) * max(element_bytes, statistics_width)
+    extra += sum(map(numel, (*saved.statistics, *saved.batch_statistics))) * max(element_bytes, statistics_width)
     return _merged(op, Saved(saved.inputs, saved.output, extra))
 
 

@@ -1024,10 +1024,9 @@ class Watch:
             self.recorder.weights.is_known = False
             self.recorder.pass_on(read_from, results)
         elif not any(results[0] is tensor for tensor in inputs):
-            is_read = self.recorder.memory and self.recorder.describes
-            weight_call = read(name, False, args, kwargs, inputs, results) if is_read else None
             base = below(self.path, name) if self.recorder.memory else ""
-            self.recorder.pass_on(read_from, results, base, weight_call)
+            is_read = bool(base) and self.recorder.describes
+            self.recorder.pass_on(read_from, results, base, _weight_call(call, results) if is_read else None)
         if self.recorder.describes:
             self.recorder.constants.computed(name, function, args, kwargs, results, overwrites)
 
@@ -1105,6 +1104,14 @@ class Watch:
 def _name_of(module: nn.Module) -> str:
     """Return the name for the node of a module that is the network itself and has no path."""
     return str(getattr(module, "original_name", type(module).__name__)).lower()
+
+
+def _weight_call(call: WatchedCall, results: tuple[Tensor, ...]) -> Call:
+    """Return the op of a call on weights alone with what it reads."""
+    name = call.about.name
+    if name in ("reshape_as", "view_as"):  # the other tensor gives the shape alone
+        return read("reshape", False, (call.args[0], results[0].shape), {}, call.inputs[:1], results)
+    return read(name, False, call.args, call.kwargs, call.inputs, results)
 
 
 def _parametrization_text(module: nn.Module) -> tuple[str, ...]:

@@ -357,9 +357,8 @@ class _CallBuilder:
             yield self._size(node, shape, self.runtime.mask_width or width)
         for shape in saved.sums:
             yield from self._attention_sums(node, shape, width)
-        if self.training:
-            for shape in saved.statistics:
-                yield BatchLinear(numel(shape) * max(width, self.runtime.statistics_width), 0)
+        for shape in (*saved.batch_statistics, *(saved.statistics if self.training else ())):
+            yield BatchLinear(numel(shape) * max(width, self.runtime.statistics_width), 0)
 
     def _attention_sums(self, node: Node, shape: Shape, width: int) -> Iterator[BatchLinear]:
         """The sizes of the sums that attention saves, and of the state of random numbers beside them."""

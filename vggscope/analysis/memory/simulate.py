@@ -513,7 +513,8 @@ class StepSimulator:
                 self.aliases[call.output] = self.aliases.get(call.inputs[0], call.inputs[0])
                 return
             self.saved[position] = []
-            extra += [log.allocate("activations", size) for size in call.copies]
+            if call.factors is None or any(p.name in self.trained for p in call.factors):
+                extra += [log.allocate("activations", size) for size in call.copies]
         if saves and position in self.saved:
             kept = [self.tensors[name] for name in self._saved_names(call)]
             self.saved[position] = [*kept, *extra]
