@@ -231,14 +231,16 @@ class HasAuxiliaryHead(nn.Module):
 
 @pytest.mark.parametrize("dtype", [None, "bfloat16", "amp"])
 @pytest.mark.parametrize("batch", [1, 5])
-def test_the_rules_give_the_forward_pass_of_a_network_with_an_auxiliary_head(batch: int, dtype: Any) -> None:
+def test_the_rules_give_the_steps_of_a_network_with_an_auxiliary_head(batch: int, dtype: Any) -> None:
     model = HasAuxiliaryHead()
     requests = [StepRequest(trains=trains, samples=batch, for_any_batch=True) for trains in (False, True)]
     network = network_of(model, "m", from_sizes(model, [InputSize((3, 9, 7))]), steps=requests)
-    assert (network.predicts_inference, network.predicts_memory) == (True, False)
-    assert {step.request.trains for step in network.steps} == {True}
-    measured = vggscope.measure(model, (3, 9, 7), batch=batch, dtype=dtype, mode="inference", device="cpu")
-    assert measured.difference_bytes == 0
+    assert (network.predicts_inference, network.predicts_training, network.steps) == (True, True, ())
+    for mode, optimizer in (("inference", "sgd"), ("train", "sgd"), ("train", "adam")):
+        measured = vggscope.measure(
+            model, (3, 9, 7), batch=batch, dtype=dtype, mode=mode, optimizer=optimizer, device="cpu"
+        )
+        assert measured.difference_bytes == 0, (mode, optimizer)
 
 
 class Calls(nn.Sequential):

@@ -114,6 +114,7 @@ def converted(network: Network, dtype: str | None) -> Network:
         unused=tuple((_converted(parameter, network), why) for parameter, why in network.unused),
         failed=_in_type(network.failed, "", network, dtype) if network.failed is not None else None,
         tables=tuple(_converted(table, network) for table in network.tables),
+        training_step=converted(network.training_step, dtype) if network.training_step is not None else None,
     )
     # The shapes do not depend on the types.
     vars(result)["_inferred"] = network._inferred

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from vggscope import result
 from vggscope.errors import ShapeError, VggscopeError, names_options, option, printable
 from vggscope.inputs import Inputs, InputSize
-from vggscope.ops.base import Op, Shape, infer_output_shape, numel
+from vggscope.ops.base import NOTHING, Op, Shape, infer_output_shape, numel
 from vggscope.ops.constant import with_weight_inputs
 from vggscope.record import changed, record
 from vggscope.recorded_step import RecordedStep, StepRequest
@@ -481,6 +481,8 @@ class Network:
     - `reads_values` is true if forward reads the values of tensors: on others it may run otherwise.
     - `other_backward` says why the backward pass of training is not that of the nodes, empty if it is. `in_training` is
       then the network that forward runs in training mode, if that is known. It is not written to files.
+    - `training_step` is the network that forward runs in a training step where it has other nodes than at evaluation,
+      such as auxiliary heads, and where rules predict its memory. It is not written to files.
     - `same_paddings` are the paddings that depend on the size of the input. They are not written to files.
     - `written_once` are the parameters that a file holds in one tensor for several layers: it does not tell whether the
       layers share it. They are not written to files.
@@ -517,6 +519,7 @@ class Network:
     registered: tuple[str, ...] = field(default=(), compare=False, repr=False)
     other_backward: str = field(default="", compare=False, repr=False)
     in_training: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)
+    training_step: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)
     answers_any: bool = field(default=False, compare=False, repr=False, metadata=NOT_WRITTEN)
     title: str = field(default="", compare=False, repr=False, metadata=NOT_WRITTEN)
     same_paddings: tuple[SamePadding, ...] = field(default=(), compare=False, repr=False, metadata=NOT_WRITTEN)
@@ -678,7 +681,7 @@ class Network:
         >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
         (1, 512, 2, 2)
         """
-        sized = replace(self, inputs=one_input((1, *shape)), steps=())
+        sized = replace(self, inputs=one_input((1, *shape)), steps=(), training_step=None)
         ours, theirs = self._inferred[0], sized._inferred[0]
         for padding in self.same_paddings:
             if padding.source not in theirs:
@@ -816,9 +819,14 @@ class Network:
         return self._for_batch(batch)
 
     def _for_batch(self, batch: int) -> Network:
-        if batch == 1 or not any(map(_differs_batched, self.nodes)):
+        if batch == 1:
             return self
-        return replace(self, nodes=tuple(map(_batched, self.nodes)))
+        network, training = self, self.training_step
+        if training is not None:
+            network = replace(self, training_step=training._for_batch(batch))
+        if not any(map(_differs_batched, self.nodes)):
+            return network
+        return replace(network, nodes=tuple(map(_batched, self.nodes)))
 
     def recorded_step(self, request: StepRequest) -> RecordedStep | None:
         """Return the recorded step that answers a request, in its dtype if there is one, else in another.
@@ -832,7 +840,7 @@ class Network:
 
     @cached_property
     def predicts_memory(self) -> bool:
-        """Whether the rules of its ops give to the byte what torch allocates.
+        """Whether the rules of its ops give to the byte what torch allocates, at evaluation and in training.
 
         They do for the usual layers on one float input, if each layer has weights of its own and `follows_rules` holds.
 
@@ -840,13 +848,24 @@ class Network:
         >>> vggscope.network("D").predicts_memory
         True
         """
-        if not self.follows_rules or any(not _predicts_memory(n) for n in self.with_weight_calls.nodes):
+        if self.training_step is not None or not self.follows_rules:
+            return False
+        if not all(map(_predicts_memory, self.with_weight_calls.nodes)):
             return False
         if not self.knows_layouts and any(n.op.needs_layout for n in self.with_weight_calls.nodes):
             return False
         if any(why == ONLY_IN_TRAINING for _, why in self.unused):
             return False
-        if len(self.inputs) > 1 or self.inputs[0].batch_axis != 0 or len(self.returned) > 1 or self.single is not None:
+        return self._has_usual_tensors
+
+    @property
+    def _has_usual_tensors(self) -> bool:
+        """Whether it is a network on one float input, with weights of its own for each layer, and returns all that its
+        nodes compute.
+        """
+        if len(self.inputs) > 1 or self.inputs[0].batch_axis != 0 or self.single is not None:
+            return False
+        if not self._keeps_all_saved:
             return False
         calls = self.with_weight_calls.nodes
         parameters = [parameter for node in calls for parameter in node.parameters]
@@ -877,6 +896,45 @@ class Network:
         False
         """
         return any(node.op.needs_gpu(len(node.inputs)) for node in self.with_weight_calls.nodes)
+
+    @property
+    def _keeps_all_saved(self) -> bool:
+        """Whether autograd keeps for the backward pass, or until forward returns, all that the nodes save.
+
+        It frees at once what a node saves on which no returned tensor depends. Several returned tensors must be those
+        of different nodes, and depend on all by operations that pass gradients.
+        """
+        sources = [tensor.source for tensor in self.returned] if len(self.returned) > 1 else [self.end]
+        if len(sources) > 1 and (len(set(sources)) < len(sources) or not self.by_name.keys() >= set(sources)):
+            return False
+        if len(sources) > 1 and self.with_weight_calls is not self:
+            return False
+        ahead = set(sources)
+        for node in reversed(self.nodes):
+            if node.name in ahead and (len(sources) == 1 or node.passes_gradient):
+                ahead.update(node.inputs)
+            elif not self._saves_nothing(node):
+                return False
+        return True
+
+    def _saves_nothing(self, node: Node) -> bool:
+        """Whether autograd saves nothing of a node without weights."""
+        inputs, output = self.input_shapes(node), self.output_shape(node)
+        if node.parameters or node.weight_calls or node.weight_inputs or node.op.kernel_calls(inputs, output):
+            return False
+        return node.op.saved_for_backward(inputs, output)._replace(passing=()) == NOTHING
+
+    @cached_property
+    def predicts_training(self) -> bool:
+        """Whether rules give to the byte what torch allocates in a training step.
+
+        Those of its own ops do if it runs the same ones in training, else those of its `training_step`.
+
+        >>> import vggscope
+        >>> vggscope.network("D").predicts_training
+        True
+        """
+        return (self.training_step or self).predicts_memory
 
     @property
     def uncounted(self) -> tuple[str, ...]:
@@ -923,7 +981,9 @@ class Network:
         if self.predicts_memory:
             return True
         others = tuple((parameter, why) for parameter, why in self.unused if why != ONLY_IN_TRAINING)
-        return others != self.unused and replace(self, unused=others).predicts_memory
+        if others == self.unused and self.training_step is None:
+            return False
+        return replace(self, unused=others, training_step=None).predicts_memory
 
     def predicts_step(self, request: StepRequest) -> bool:
         """Whether the rules of its ops give to the byte what torch allocates in a step.
@@ -932,8 +992,9 @@ class Network:
         >>> vggscope.network("D").predicts_step(StepRequest(trains=True))
         True
         """
-        is_known = self.predicts_memory if request.trains else self.predicts_inference
-        return is_known and (request.on_gpu or not self.needs_gpu)
+        network = self if self.training_step is None or not request.trains else self.training_step
+        is_known = self.predicts_training if request.trains else self.predicts_inference
+        return is_known and (request.on_gpu or not network.needs_gpu)
 
     def require_batch(self, batch: int) -> None:
         """Raise ShapeError if the batch is above 1 and the network is known for one sample only.
@@ -990,6 +1051,21 @@ class Network:
         """
         sources = frozenset(tensor.source for tensor in self.outputs) - {""}
         return sources or frozenset(name for name, readers in self.consumers.items() if not readers)
+
+    @cached_property
+    def differentiated(self) -> frozenset[str]:
+        """The names of the values of which a loss of the output may have a gradient, of inputs too.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> len(network.differentiated) == len(network.nodes) + 1
+        True
+        """
+        reached = {self.end}
+        for node in reversed(self.nodes):
+            if node.name in reached and node.passes_gradient:
+                reached.update(node.inputs)
+        return frozenset(reached)
 
     @cached_property
     def side_outputs(self) -> frozenset[str]:

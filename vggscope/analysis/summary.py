@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from itertools import groupby
 
 from vggscope.analysis.cost import Cost, costs, known_sum
-from vggscope.analysis.memory.simulate import by_rules_warning, peaks
+from vggscope.analysis.memory.simulate import by_rules_warning, peaks, refused_warning
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of, mixture_warning, parameters_by_dtype
@@ -275,7 +275,8 @@ def _peaks(network: Network, batch: int) -> tuple[Peaks, tuple[str, ...]]:
     if network.failure is not None:
         return Peaks(None, None), ()
     known, reasons = peaks(network, batch)
-    return Peaks(known[False], known[True]), (*reasons, *by_rules_warning(network, batch))
+    refused = refused_warning(network, batch) if known[True] is not None else ()
+    return Peaks(known[False], known[True]), (*reasons, *refused, *by_rules_warning(network, batch))
 
 
 def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str, Cost], tuple[OtherParameters, ...]]:

@@ -460,6 +460,10 @@ class Op:
         """Whether its rules of memory hold for the kernels of a GPU alone, with so many inputs."""
         return False
 
+    def trains_on(self, shape: Shape) -> bool:
+        """Whether torch runs it in training on an input of this shape, of a whole batch."""
+        return True
+
     @property
     def sums_gradients(self) -> bool:
         """Whether the gradient of a weight is computed in the output's size and then summed up."""

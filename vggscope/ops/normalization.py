@@ -106,6 +106,9 @@ class BatchNorm2d(_ChannelNorm):
             return SavedTensors(inputs=(0,), batch_statistics=statistics)
         return SavedTensors(inputs=(0,), statistics=statistics)
 
+    def trains_on(self, shape: Shape) -> bool:
+        return numel(shape) > self.num_features  # torch refuses one value per channel
+
     @property
     def is_fixed(self) -> bool:
         """Whether evaluation takes the running mean and variance, not those of the batch."""
@@ -333,6 +336,9 @@ class InstanceNorm2d(_ChannelNorm):
         if not self.affine:
             return SavedTensors(inputs=(0,), extra=(channels, channels))
         return SavedTensors(inputs=(0,), extra=(channels, channels, channels), passing=(output[:2],))
+
+    def trains_on(self, shape: Shape) -> bool:
+        return numel(shape[2:]) > 1
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return _mean_and_variance(self, output, output[0] * output[1])

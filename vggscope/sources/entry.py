@@ -31,6 +31,9 @@ _REQUEST: dict[str, type | tuple[type, ...]] = {
 }
 """The fields of a StepRequest, with their types."""
 
+_NESTED = ("in_training", "training_step")
+"""The fields of a Network that hold another one."""
+
 _EVENT = [str, str, int, str, int, int, bool]
 """The types of a StorageEvent's fields."""
 
@@ -70,24 +73,25 @@ def _values(network: Network) -> dict[str, object]:
     return {
         "network": encode(replace(network, steps=())),
         "steps": [_step_values(step) for step in network.steps],
-        "in_training": None if network.in_training is None else _values(network.in_training),
+        **{name: _values(other) if (other := getattr(network, name)) is not None else None for name in _NESTED},
         "answers_any": network.answers_any,
     }
 
 
 def _network(values: Any) -> Network:
-    if not isinstance(values, dict) or values.keys() != {"network", "steps", "in_training", "answers_any"}:
+    if not isinstance(values, dict) or values.keys() != {"network", "steps", *_NESTED, "answers_any"}:
         raise ValueError("it has other parts")
     network = decode(Network, values["network"])
     assert isinstance(network, Network)
     check_order(network)
     _require(network.failure is None and type(values["answers_any"]) is bool)
     _require(len(network.shapes) > 0)  # the property raises ShapeError for layers that do not fit each other
-    training = values["in_training"]
+    in_training, training_step = (None if values[name] is None else _network(values[name]) for name in _NESTED)
     return replace(
         network,
         steps=tuple(map(_step, values["steps"])),
-        in_training=None if training is None else _network(training),
+        in_training=in_training,
+        training_step=training_step,
         answers_any=values["answers_any"],
     )
 

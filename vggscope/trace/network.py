@@ -127,7 +127,7 @@ def network_of(
         with step(f"running {name} in training mode"):
             network = with_training(network, result)
     network = _with_steps(network, result, steps)
-    if not network.predicts_memory or network.needs_gpu:
+    if not all(network.predicts_step(StepRequest(trains, on_gpu=False)) for trains in (False, True)):
         return network
     return changed(network, answers_any=not (result.reads_sizes or result.reads_mode))
 
@@ -177,10 +177,15 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
     requests = [request for request in requests if not network.predicts_step(request)]
     if network.failure is not None or not requests:
         return network
-    from vggscope.trace.step import recorded_steps, step_name
+    from vggscope.trace.step import failed_step, recorded_steps, step_name
 
     with step(f"recording the memory of {network.name}"):
-        runs = [recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests]
+        runs = [
+            failed_step(result.training_error, result.inputs, request)
+            if request.trains and result.training_error is not None
+            else recorded_steps(result.module, network, result.inputs, request, result.has_data)
+            for request in requests
+        ]
     steps = tuple(chain.from_iterable(steps for steps, *_ in runs))
     failed: dict[tuple[StepFailure, str], list[str]] = {}
     for request, (recorded, failure, _) in zip(requests, runs):

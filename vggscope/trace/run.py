@@ -32,6 +32,7 @@ from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.sample_runs import SampleRuns, following, on_samples, with_known_axes
 from vggscope.trace.source_line import built_positions, error_positions
 from vggscope.trace.tensors import dtype_name, meta_copy, name_of_dtype, storage_of
+from vggscope.trace.training_mode import has_own_norms
 from vggscope.trace.unseen import without_disabling
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
@@ -54,7 +55,8 @@ class Run:
     `has_data` is whether it ran on its own weights. `autocast` is the device for which forward turns autocast on, empty
     for none. `failed_reader` is the layer or the function that raised, with the position of the input that it read, and
     `signal` the position of an input that torch.stft reads. `reads_mode`: the model's own code reads `training`.
-    `draws`: it draws random numbers of Python or NumPy. `reads_sizes`: it reads sizes of tensors.
+    `draws`: it draws random numbers of Python or NumPy. `reads_sizes`: it reads sizes of tensors. `training_error` is
+    what forward raises in training mode, whatever the batch is.
     """
 
     network: Network
@@ -70,6 +72,7 @@ class Run:
     reads_mode: bool = False
     draws: bool = False
     reads_sizes: bool = False
+    training_error: Exception | None = None
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
@@ -101,6 +104,7 @@ def run(
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(parameters_of(module), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
+    training_error: Exception | None = None
     with preserved(module, with_data=device != META) as restore, without_disabling():
         constants = {key: Constant((parameter,)) for key, parameter in owned.items()}
         paths = {id(part): path for path, part in named_parts(module)}
@@ -122,10 +126,12 @@ def run(
         result = with_known_axes(on_samples(forward, run_on), inputs)
         network = changed(_network(name, forward, result, inputs), other_backward=result.watch.hook_products)
         if training:
-            network = _with_leaves(network, result.watch)
+            network = _with_reasons(_with_leaves(network, result.watch), _reasons(forward, result, inputs, network))
         else:
             network = _with_torch_count(network, forward, result)
-            network = _with_notes(_with_certainty(network, forward, result), result, inputs)
+            network = _with_certainty(network, forward, result)
+            network, training_error = _with_training(network, forward, result, run_on)
+            network = _with_notes(network, result, inputs)
     network = with_positions(network, built_positions(module))
     watch, error = result.watch, result.error
     return Run(
@@ -139,9 +145,10 @@ def run(
         watch.autocast,
         watch.failed_reader,
         watch.signal,
-        watch.training_reads.branches or watch.training_reads.passes_on,
+        watch.training_reads.any,
         watch.draws,
         watch.reads_sizes,
+        training_error,
     )
 
 
@@ -150,13 +157,11 @@ def _network(name: str, forward: Forward, result: SampleRuns, inputs: CallInputs
     watch, error, nodes, recorder = result.watch, result.error, result.nodes, result.watch.recorder
     read = {parameter.name for node in nodes for parameter in node.parameters}
     owned = [parameter for constant in forward.owned.values() for parameter in constant.parameters]
-    missing = [parameter for parameter in owned if parameter.name not in read]
-    reasons = _reasons(forward, result, inputs, missing)
     return Network(
         name,
         result.inputs,
         nodes,
-        tuple((parameter, reasons[parameter.name]) for parameter in missing),
+        tuple((parameter, "not used by forward") for parameter in owned if parameter.name not in read),
         (*recorder.warnings, *cost_warnings(recorder.unknown)),
         None if error is None else explain(watch, error),
         None if error is None else _failed_layer(watch, error, nodes),
@@ -197,22 +202,18 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
         return network
     if forward.memory and result.single is None:
         network = with_copied_gradients(network, watch.recorder, result.pair)
-    follows = forward.memory and _follows_rules(network, forward, result)
     sparse = tuple(sorted(watch.recorder.sparse_gradients))
     order = _registered(network, forward.module)
+    is_counted = network.torch_count is not None and not network.torch_count.disagreements
+    follows = forward.memory and is_counted and _follows_rules(watch)
     return changed(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse, registered=order)
 
 
-def _follows_rules(network: Network, forward: Forward, result: SampleRuns) -> bool:
-    """Return whether the module does no more than its ops tell, at evaluation and in training."""
-    watch, count = result.watch, network.torch_count
-    if watch.autocast or watch.unregistered or watch.keeps_tensors or watch.transforms:
+def _follows_rules(watch: Watch) -> bool:
+    """Return whether forward does no more in a run than its ops tell."""
+    if watch.autocast or watch.unregistered or watch.keeps_tensors or watch.transforms or watch.changes_saved:
         return False
-    if count is None or count.disagreements:
-        return False
-    # Training mode is run only if rules would predict its memory.
-    is_predicted = network.predicts_memory or network.for_batch(2).predicts_memory
-    return not (is_predicted and _trains_otherwise(forward, result.ran_on, watch))
+    return not watch.recorder.disagreements
 
 
 def _registered(network: Network, module: nn.Module) -> tuple[str, ...]:
@@ -245,19 +246,62 @@ def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Net
     return changed(network, warnings=tuple(notes))
 
 
-def _trains_otherwise(forward: Forward, inputs: CallInputs, watch: Watch) -> bool:
-    """Return whether the model's own code runs otherwise in training mode, as far as it reads or sets the mode.
+def _with_training(
+    network: Network, forward: Forward, result: SampleRuns, inputs: CallInputs
+) -> tuple[Network, Exception | None]:
+    """Return the network with why parameters are not used, and with whether its rules hold in training.
 
-    A condition may do what no op tells, such as keep a tensor. A flag that is passed on may make no difference: then
-    a run in training mode has the same nodes.
+    The model's own code may read or set the mode. If rules predict the memory of a forward pass, it is run in training
+    mode too, and its network there is that of a training step if rules predict its memory. The second value is what
+    forward raises in training mode, whatever the batch is.
     """
-    if watch.training_reads.branches or not all(modes_after_train(forward.module).values()):
-        return True
-    if not watch.training_reads.passes_on:
-        return False
-    training, error = replace(following(forward), training=True)(inputs)
-    ours, other = (tuple(map(_as_trained, w.recorder.finished())) for w in (watch, training))
-    return error is not None or ours != other or not watch.recorder.weights.equals(training.recorder.weights)
+    reads, is_same = result.watch.training_reads, True
+    runs: SampleRuns | None = None
+    error: Exception | None = None
+    is_predicted = network.predicts_memory or network.for_batch(2).predicts_memory
+    if result.error is None and network.follows_rules and is_predicted:
+        sets = reads.sets or not all(modes_after_train(forward.module).values())
+        is_same = not (sets or reads.branches or (reads.passes_on and _trains_otherwise(forward, result)))
+        if not (is_same or sets or has_own_norms(forward.module)) and forward.device == META:
+            runs = on_samples(replace(forward, training=True), inputs)
+            error = runs.error and _error_of_any_batch(forward, inputs, runs)
+    is_usable = runs is not None and (runs.error is None or error is not None)
+    network = _with_reasons(network, _reasons(forward, result, inputs, network, runs if is_usable else None))
+    if is_same:
+        return network, None
+    if runs is not None and runs.error is None and (step := _training_step(network, forward, runs)) is not None:
+        return replace(network, training_step=step), None
+    has_heads = any(why == ONLY_IN_TRAINING for _, why in network.unused)
+    return replace(network, follows_rules=has_heads), error
+
+
+def _error_of_any_batch(forward: Forward, inputs: CallInputs, runs: SampleRuns) -> Exception | None:
+    """Return the error of a run in training mode if two samples raise the same, and values would make no difference."""
+    pair, error = replace(following(forward), training=True)(inputs.for_samples(2))
+    is_same = type(error) is type(runs.error) and str(error) == str(runs.error)
+    wants_data = runs.watch.wants_data(runs.error) or pair.wants_data(error)
+    return runs.error if is_same and not wants_data else None
+
+
+def _training_step(network: Network, forward: Forward, runs: SampleRuns) -> Network | None:
+    """Return the network of runs in training mode; None if its rules do not predict memory."""
+    watch = runs.watch
+    step = _with_leaves(_network(network.name, forward, runs, runs.ran_on), watch)
+    if runs.single is None:
+        step = with_copied_gradients(step, watch.recorder, runs.pair)
+    order, sparse = _registered(step, forward.module), tuple(sorted(watch.recorder.sparse_gradients))
+    follows = _follows_rules(watch) and not (watch.draws or watch.training_reads.sets)
+    step = replace(step, follows_rules=follows, registered=order, sparse_gradients=sparse)
+    is_predicted = step.predicts_memory or step.for_batch(2).predicts_memory
+    return step if is_predicted and step.output_place == network.output_place else None
+
+
+def _trains_otherwise(forward: Forward, result: SampleRuns) -> bool:
+    """Return whether a run in training mode has other nodes: a flag that is passed on may make no difference."""
+    training, error = replace(following(forward), training=True)(result.ran_on)
+    ours, other = (tuple(map(_as_trained, w.recorder.finished())) for w in (result.watch, training))
+    is_same = error is None and ours == other and result.watch.recorder.weights.equals(training.recorder.weights)
+    return not is_same
 
 
 def _as_trained(node: Node) -> Node:
@@ -296,17 +340,30 @@ def _failed_layer(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> No
     return replace(node, called_at=error_positions(error))
 
 
-def _reasons(forward: Forward, result: SampleRuns, inputs: CallInputs, missing: list[Parameter]) -> dict[str, str]:
-    """Return for each parameter why no node reads it, by another pass in training mode."""
+def _with_reasons(network: Network, reasons: Mapping[str, str]) -> Network:
+    """Return the network with the reasons why no node reads its unused parameters."""
+    if not network.unused:
+        return network
+    return replace(network, unused=tuple((parameter, reasons[parameter.name]) for parameter, _ in network.unused))
+
+
+def _reasons(
+    forward: Forward, result: SampleRuns, inputs: CallInputs, network: Network, runs: SampleRuns | None = None
+) -> dict[str, str]:
+    """Return for each unused parameter why no node reads it, by `runs` in training mode or by another pass."""
+    missing = [parameter.name for parameter, _ in network.unused]
     if not missing:
         return {}
     if result.error is not None:
-        return dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
-    device = "cpu" if has_quantized_tensors(forward.module) else META
-    in_training = replace(following(forward), device=device, training=True, gradients=False)
-    watch, _ = in_training(result.ran_on if result.single else inputs.for_samples(2))
+        return dict.fromkeys(missing, "after the layer that failed, or not used")
+    if runs is None:
+        device = "cpu" if has_quantized_tensors(forward.module) else META
+        in_training = replace(following(forward), device=device, training=True, gradients=False)
+        watch, _ = in_training(result.ran_on if result.single else inputs.for_samples(2))
+    else:
+        watch = runs.watch
     trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
-    reasons = {p.name: ONLY_IN_TRAINING if p.name in trained else "not used by forward" for p in missing}
+    reasons = {name: ONLY_IN_TRAINING if name in trained else "not used by forward" for name in missing}
     returned = result.watch.recorder.returned_parameters & reasons.keys()
     return {**reasons, **dict.fromkeys(returned, "returned by forward")}
 

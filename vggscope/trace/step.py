@@ -142,6 +142,14 @@ def recorded_steps(
     return tuple(steps), failure or StepFailure("", "allocates", "otherwise for 2 samples than for 3"), choice
 
 
+def failed_step(
+    error: Exception, inputs: CallInputs, request: StepRequest
+) -> tuple[tuple[RecordedStep, ...], StepFailure, str]:
+    """Return what `recorded_steps` returns for a step that raises this error on every batch."""
+    samples = request.samples or inputs.batch
+    return (), _failure(SECOND if request.for_any_batch and samples > 1 else samples, error), ""
+
+
 def _choice_text(request: StepRequest, recording: Recording) -> str:
     """Return a sentence on a training step that may run other layers in each call, else an empty one."""
     if not recording.chooses or not request.trains:

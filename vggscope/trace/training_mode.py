@@ -31,15 +31,31 @@ of the batch, which the op of its call tells, and counts the batches in place.
 """
 
 
+def has_own_norms(module: nn.Module) -> bool:
+    """Return whether a batch norm of the module has a forward of its own, which may do in training what no op tells."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    forwards = {type(part).forward for part in module.modules() if isinstance(part, _BatchNorm)}
+    named = ((getattr(forward, "__module__", ""), forward.__qualname__) for forward in forwards)
+    return any(not place.startswith("torch.") and (place, name) not in _AS_TORCH for place, name in named)
+
+
 @dataclass
 class TrainingReads:
     """How a model's own code reads `module.training` in a run.
 
-    `branches`: a condition depends on it, or the code sets a mode. `passes_on`: it becomes an argument or a variable.
+    `branches`: a condition depends on it. `passes_on`: it becomes an argument or a variable. `sets`: the code sets a
+    mode.
     """
 
     branches: bool = False
     passes_on: bool = False
+    sets: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether the code reads or sets a mode."""
+        return self.branches or self.passes_on or self.sets
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -61,7 +77,7 @@ class TrainingReads:
             return own["training"] if "training" in own else type(module).__getattr__(module, "training")
 
         def write(module: nn.Module, value: object) -> None:
-            reads.branches |= _is_by_model(sys._getframe(1))  # forward sets a mode itself
+            reads.sets |= _is_by_model(sys._getframe(1))
             vars(module)["training"] = value
 
         before = vars(nn.Module).get("training")
@@ -147,7 +163,9 @@ def _is_by_model(frame: FrameType | None) -> bool:
 @cache
 def _is_condition(code: CodeType, offset: int) -> bool:
     """Return whether the value of the instruction at an offset is the condition of a jump."""
+    # A jump over a long block has its distance in an EXTENDED_ARG before it.
+    instructions = (i for i in get_instructions(code) if i.opname != "EXTENDED_ARG")
     return any(
         read.offset == offset and ("JUMP" in then.opname or then.opname in ("TO_BOOL", "UNARY_NOT"))
-        for read, then in pairwise(get_instructions(code))
+        for read, then in pairwise(instructions)
     )

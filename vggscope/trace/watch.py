@@ -215,6 +215,7 @@ class Watch:
     - `sparse_call` is the first function that reads or returns a sparse matrix, empty if there is none.
     - `transforms` is true if forward calls vmap, under which torch takes other kernels.
     - `draws` is true if forward draws random numbers of Python or NumPy.
+    - `changes_saved` is true if forward changes what autograd saves, as torch.utils.checkpoint does.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     - `signature` is that of the layer which is about to run, None if equal calls may differ.
     """
@@ -252,6 +253,7 @@ class Watch:
     keeps_tensors: bool = False
     training_reads: TrainingReads = field(default_factory=TrainingReads)
     draws: bool = False
+    changes_saved: bool = False
     hook_products: str = ""
     without_gradient: str = ""
     sparse_call: str = ""
@@ -289,6 +291,7 @@ class Watch:
             stack.enter_context(_intercepted_modules(self.call_module))
             stack.enter_context(as_plain_python(self.call))
             stack.enter_context(custom_functions(self.recorder))
+            stack.enter_context(_saved_tensors_hooks(self._hooks_saved_tensors))
             stack.enter_context(_intercepted_from_numpy(self.call))
             stack.enter_context(vmap_results(self._leave_vmap))
             stack.enter_context(self.training_reads.watching())
@@ -296,6 +299,9 @@ class Watch:
             stack.enter_context(registered.stated_shapes())
             stack.enter_context(WatchMode())
             yield
+
+    def _hooks_saved_tensors(self) -> None:
+        self.changes_saved |= not self.paused
 
     def _may_read_sizes(self) -> None:
         self.reads_sizes = True
@@ -1315,6 +1321,24 @@ def _intercepted_from_numpy(intercept: Callable[..., object]) -> Iterator[None]:
         yield
     finally:
         torch.from_numpy = from_numpy
+
+
+@contextmanager
+def _saved_tensors_hooks(note: Callable[[], None]) -> Iterator[None]:
+    """Call `note` whenever hooks are set within the block for the tensors that autograd saves."""
+    from torch.autograd.graph import saved_tensors_hooks
+
+    enter = saved_tensors_hooks.__enter__
+
+    def noted(hooks: saved_tensors_hooks) -> None:
+        note()
+        enter(hooks)
+
+    saved_tensors_hooks.__enter__ = noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        saved_tensors_hooks.__enter__ = enter  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -514,7 +514,14 @@ def last_reads(calls: Sequence[OperatorCall]) -> dict[str, int]:
                     arguments.add(name)
     _return_from(frames, [], len(calls) - 1, last)
     ends = {call.layer: position for position, call in enumerate(calls) if call.layer}
-    last.update({call.output: ends[call.named_until] for call in calls if call.named_until in ends})
+    start_of_loss = max(ends.values(), default=-1) + 1
+    last.update(
+        {
+            call.output: ends[call.named_until]
+            for call in calls
+            if call.named_until in ends and last[call.output] < start_of_loss
+        }
+    )
     if calls:
         last.pop(calls[-1].output)
     return last

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear
 from vggscope.analysis.memory.simulate import (
     allocate_optimizer_states,
+    of_step,
     simulate_optimizer,
     simulate_passes,
     trained_parameters,
@@ -155,7 +156,7 @@ def _key(config: StepConfig) -> StepConfig:
 
 def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -> Iterator[tuple[StepConfig, Sizes]]:
     """Yield each wanted config that differs only in the optimizer, with the sizes that may be its peak."""
-    network = converted(network, config.converts_to)
+    network = of_step(converted(network, config.converts_to), config)
     trained = trained_parameters(network, config)
     stateless = config.without_optimizer
     log = AllocationLog()

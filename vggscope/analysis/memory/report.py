@@ -11,7 +11,7 @@ from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.calls import head_parameters
 from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
 from vggscope.analysis.memory.optimizers import Recipe
-from vggscope.analysis.memory.simulate import is_predicted, simulate_step, unknown_memory
+from vggscope.analysis.memory.simulate import is_predicted, refused_layer, simulate_step, unknown_memory
 from vggscope.analysis.memory.step_config import AMP, CUDA, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
@@ -215,6 +215,8 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
         yield f"CUDA's tensors: dropout masks of one byte a value, step counters on the {place}; not measured on a GPU"
     else:
         yield "torch's CPU path under the memory tracker: dropout masks as wide as the values"
+    if layer := refused_layer(network, config, config.samples(batch)):
+        yield f"as on larger batches: torch refuses to train on this one, where {layer} has one value per channel"
     if not is_predicted(network, config):
         yield "by vggscope's rules for each op: torch was not recorded in this step, and may allocate otherwise"
     if unknown := sorted({node.op.name for node in network.nodes if node.op.is_unknown}):

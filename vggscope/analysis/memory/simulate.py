@@ -29,7 +29,7 @@ from vggscope.errors import ModelError
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
 from vggscope.recorded_step import BEFORE, BY_RULES, RecordedStep, StepRequest, StorageEvent
-from vggscope.units import ELEMENT_BYTES
+from vggscope.units import ELEMENT_BYTES, count_text
 
 COUNTER = 4
 """Bytes of an optimizer's step counter, a float32."""
@@ -65,13 +65,20 @@ def simulate_step(network: Network, config: StepConfig) -> StepTimeline:
 
 def _simulate(log: StepLog, network: Network, config: StepConfig) -> tuple[int, int]:
     """Simulate a step. Return the numbers of the entries at which it, and the optimizer's step, begin."""
-    network = converted(network, config.converts_to)
+    network = of_step(converted(network, config.converts_to), config)
     trained = trained_parameters(network, config)
     step_start = simulate_passes(log, network, config, trained)
     optimizer_start = log.length
     if config.trains:
         simulate_optimizer(log, network, config, trained)
     return step_start, optimizer_start
+
+
+def of_step(network: Network, config: StepConfig) -> Network:
+    """The network that runs in a step: in training, the one that forward has there, unless torch was recorded."""
+    if not config.trains or network.training_step is None or recorded_step(network, config) is not None:
+        return network
+    return network.training_step
 
 
 def simulate_passes(log: StepLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> int:
@@ -107,7 +114,8 @@ def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
 def is_predicted(network: Network, config: StepConfig) -> bool:
     """Whether the memory of a step equals torch's: the ops' rules predict it, or torch was recorded."""
     is_ruled = network.predicts_step(StepRequest(config.trains, on_gpu=RUNTIMES[config.runtime] is CUDA))
-    if config.request is None and any(node.op.needs_layout or node.weight_calls for node in network.nodes):
+    nodes = of_step(network, config).nodes
+    if config.request is None and any(node.op.needs_layout or node.weight_calls for node in nodes):
         is_ruled = False  # autocast copies into other layouts, and no recording holds the rules to torch
     return is_ruled or recorded_step(network, config) is not None
 
@@ -180,6 +188,30 @@ def peaks(network: Network, batch: int) -> tuple[dict[bool, int | None], tuple[s
             reasons.setdefault(reason, []).append("a training step" if config.trains else "a forward pass")
     texts = (f"the peak memory of {' and '.join(steps)} is not known: {reason}" for reason, steps in reasons.items())
     return known, tuple(texts)
+
+
+def refused_layer(network: Network, config: StepConfig, batch: int) -> str:
+    """The layer that torch refuses to run in a training step at a batch, as batch norm on one value per channel; empty
+    if there is none, or if torch was recorded.
+    """
+    network = network.for_batch(batch)
+    if not config.trains or recorded_step(network, config) is not None:
+        return ""
+    network = of_step(network, config)
+    refused = (
+        node.title
+        for node in network.nodes
+        if node.inputs and not node.op.without_constants.trains_on(network.batched(node.inputs[0], batch))
+    )
+    return next(refused, "")
+
+
+def refused_warning(network: Network, batch: int) -> tuple[str, ...]:
+    """A sentence on a training step that torch refuses to run at a batch, if rules predict its memory."""
+    layer = refused_layer(network, StepConfig(), batch) if network.predicts_training else ""
+    samples = "one sample" if batch == 1 else f"{count_text(batch)} samples"
+    failure = f"a training step on {samples} fails in torch: {layer} has one value per channel"
+    return (f"{failure}; its memory is that of larger batches, extended",) if layer else ()
 
 
 def by_rules_warning(network: Network, batch: int) -> tuple[str, ...]:
@@ -317,7 +349,11 @@ def trained_parameters(network: Network, config: StepConfig) -> tuple[Parameter,
     if recorded is not None:
         parameters = {parameter.name: parameter for parameter in network.parameters()}
         return tuple(parameters[name] for name in recorded.trained if name in parameters)
-    read = {p.name for node in network.nodes if not node.detached for p in node.parameters}
+    network = of_step(network, config)
+    nodes = [node for node in network.nodes if not node.detached]
+    if config.trains and len(network.returned) > 1:  # the loss reads one tensor of several
+        nodes = [node for node in nodes if node.name in network.differentiated]
+    read = {p.name for node in nodes for p in node.parameters}
     head = head_parameters(network) if config.mode == "finetune-head" else None
     return tuple(
         parameter
@@ -419,6 +455,13 @@ class Gradient(NamedTuple):
     takes_sum: bool = True
 
 
+def _beside(network: Network) -> frozenset[str]:
+    """The names of the nodes of which the loss has no gradient, if forward returns several tensors."""
+    if len(network.returned) <= 1:
+        return frozenset()
+    return frozenset(network.by_name.keys() - network.differentiated)
+
+
 class StepSimulator:
     """The state of a step: the tensor of each value, what autograd saves, and the gradients so far.
 
@@ -432,6 +475,10 @@ class StepSimulator:
         self.runtime, self.records_backward = RUNTIMES[config.runtime], config.trains
         self.trained = frozenset(p.name for p in trained)
         self.units = ShardedUnits(log, network, config.shards, self.trained)
+        self.beside = _beside(network) if config.trains else frozenset()
+        if config.mode == "train":
+            # Their calls save for backward too, until the tensors that forward returns are freed.
+            self.trained |= {p.name for name in self.beside for p in network.by_name[name].parameters if p.trainable}
         self.forward_pass = forward_pass(
             network.with_weight_calls, self.runtime, training=config.trains, autocast=config.dtype == AMP
         )
@@ -476,6 +523,8 @@ class StepSimulator:
         for position, call in zip(positions, calls):
             if is_sharded:
                 self.units.leave(event, call.layer)
+            if self.beside and not call.layer:
+                self._free_beside()
             self.log.begin(event if call.layer else "loss", call.layer)
             if position in stage_starts:
                 stage = stage_starts[position]
@@ -485,6 +534,11 @@ class StepSimulator:
             self._run(position, call, position not in stage)
             if position in unnamed:
                 self.log.release(*[tensors[name] for name in unnamed[position]])
+
+    def _free_beside(self) -> None:
+        """Free what the calls saved whose results the loss does not read: forward has returned."""
+        for position in [position for position in self.saved if self.calls[position].layer in self.beside]:
+            self.log.release(*self.saved.pop(position))
 
     def _retain_input(self, stage: range) -> None:
         """Retain the tensor that a stage is recomputed from, if the stage has a backward."""
