@@ -75,24 +75,18 @@ class KnownResult(NamedTuple):
         return result if self.rest is None else (result, *self.rest)
 
 
-class KnownNode(NamedTuple):
-    """The node that a call has become: `inputs` and `weights` are their places among the tensors of the call."""
-
-    facts: NodeFacts
-    inputs: tuple[int, ...]
-    weights: tuple[int, ...]
-
-
 @dataclass
 class KnownCall:
     """What is known of equal calls.
 
-    `result` is None if torch must run: its result shares memory, or is no plain tensor. `nodes` are by the origins of
-    the tensors, as `Recorder.kinds_of` gives them.
+    `result` is None if torch must run: its result shares memory, or is no plain tensor. `inputs` and `weights` are the
+    places of those of the op among the tensors of a function's arguments. `nodes` are by `Origins.kinds` of both.
     """
 
     result: KnownResult | None
-    nodes: dict[str, KnownNode] = field(default_factory=dict)
+    inputs: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+    nodes: dict[str, NodeFacts] = field(default_factory=dict)
 
 
 _KNOWN: dict[Signature, KnownCall] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ReferenceType, ref
@@ -64,12 +65,14 @@ class Origins(NamedTuple):
     """Where the tensors of a call come from.
 
     `nodes` are the nodes and inputs of the network, and `parameters` those that constants depend on. `are_computed` is
-    whether forward computes one of these constants, and `weight_inputs` are the calls that do, as a Node's.
+    whether forward computes one of these constants, and `weight_inputs` are the calls that do, as a Node's. `kinds` has
+    a letter for each tensor: n for a node or an input, p for a constant with parameters, c for one without.
     """
 
     nodes: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     are_computed: bool
+    kinds: str
     weight_inputs: tuple[str, ...] = ()
 
     @property
@@ -79,20 +82,30 @@ class Origins(NamedTuple):
 
 
 class NodeFacts(NamedTuple):
-    """What the nodes of equal calls have in common: their tensors are alike, and come from nodes or from parameters.
+    """What a node has in common with those of equal calls: their tensors are alike, and of the same kinds of origins.
 
     - `op` agrees with torch in the shape, the cost and what is saved for backward.
-    - `parameters` are the names of the parameters that the op has.
+    - `parameters` are the names of the parameters that the op has, and `has_gradient` is whether it has a gradient.
     - `torch_macs` are the multiply-accumulates of the operators that torch dispatches, None if they are unknown.
     - `kind` tells apart the ops of which torch is asked what they save for backward, once in each run; None for an op
       of which it is not. `is_asked` is whether torch was asked about this call, and has agreed.
+    - `shape`, `strides` and `dtype` are those of the result; a sparse one has no strides. `is_differentiable`:
+      whether it can have a gradient.
+    - `is_whole` is whether it is all of its storage, and `has_whole_samples` whether each of its samples is.
     """
 
     op: Op
     parameters: frozenset[str]
+    has_gradient: bool
     torch_macs: int | None
     kind: object
     is_asked: bool
+    shape: Shape
+    strides: Shape | None
+    dtype: str
+    is_differentiable: bool
+    is_whole: bool
+    has_whole_samples: bool
 
 
 class Call(NamedTuple):
@@ -135,6 +148,8 @@ class Recorder:
     `compares` is false in a run whose figures are not compared with torch's, `describes` in one of which only ops,
     shapes and costs are read: its nodes have no constants and no positions in the code. `memory` is false in one of
     which nothing is read that the memory analysis alone needs.
+    `named` are the tensors of nodes and of calls on weights, each with the last node when it is made. `named_until` is
+    the last node before a tensor is freed, and `last_named` holds the last one of all.
     `positions` gives the calls of the user's own code that are running.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
@@ -157,8 +172,9 @@ class Recorder:
     output: str | None = None
     output_place: int = 0
     repeats: dict[str, int] = field(default_factory=dict)
-    named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
+    named: dict[str, tuple[ReferenceType[Tensor], str]] = field(default_factory=dict)
     named_until: dict[str, str] = field(default_factory=dict)
+    last_named: list[str] = field(default_factory=lambda: [""])
     needs_gradient: set[str] = field(default_factory=set)
     has_own_backward: bool = False
     sparse_gradients: set[str] = field(default_factory=set)
@@ -299,13 +315,13 @@ class Recorder:
             self.origins[tensor] = Constant(parameters, is_computed and tensor.numel() > 1, name)
             self.writes.include(tensor)
             if name and self.describes:
-                self.named[name] = ref(tensor)
+                self._note_named(name, tensor, self.last_named[0])
 
     def _weight_call(self, base: str, call: Call | None, results: Sequence[Tensor]) -> list[str]:
         """Note a call on weights alone, and return the names of its results."""
         if call is None:
             return self.weights.add(base, (), (), results, (), 0)
-        named = [name for name, tensor in self.named.items() if tensor() is not None]
+        named = self._kept()
         ops = [
             with_layout(with_weights(op, call.weights), call.inputs, result) for op, result in zip(call.ops, results)
         ]
@@ -374,38 +390,25 @@ class Recorder:
         asks = self.compares and self.memory and facts.kind is not None and not facts.is_asked
         return not self.has_own_backward and (not asks or self.asked.get(facts.kind, False))
 
-    def kinds_of(self, tensors: Sequence[Tensor]) -> str:
-        """Return a letter for each tensor: a node's or an input, a constant with parameters or one without."""
-        kinds = ""
-        for tensor in tensors:
-            origin = self.origin(tensor)
-            kinds += "n" if isinstance(origin, str) else "p" if origin.parameters else "c"
-        return kinds
-
     def add_again(
         self,
         base: str,
         facts: NodeFacts,
-        inputs: Sequence[Tensor],
-        weights: Sequence[Tensor],
+        tensors: tuple[Sequence[Tensor], Sequence[Tensor]],
+        origins: Origins,
         result: Tensor,
         module: str | None = None,
     ) -> None:
-        """Record a call that is equal to an earlier one, of which `add` has returned the facts."""
+        """Record a call that is equal to an earlier one, of which `add` has returned the facts.
+
+        `tensors` are its inputs and weights, and `origins` theirs.
+        """
         if self.compares:
             self._add_torch_macs(facts.torch_macs)
             if facts.is_asked:
                 self.asked.setdefault(facts.kind, True)
-        name, origins = self._unique(base, module is not None), self._origins_of(inputs, weights)
-        constants = self._constants_of(facts.op, inputs, weights, (), origins)
-        self._place(name, facts.op, facts.parameters, origins, constants, result, module)
-
-    def _note_layout(self, name: str, result: Tensor) -> None:
-        """Note the node of a tensor that is not all of its storage."""
-        if has_whole_samples(result):
-            self.slices.add(name)
-        else:
-            self.is_regular = False
+        constants = self._constants_of(facts.op, *tensors, (), origins)
+        self._place(self._unique(base, module is not None), facts, origins, constants, result, module)
 
     def reads_layout(self, tensor: Tensor) -> None:
         """Note a call whose result depends on whether a tensor is whole, as that of `contiguous` does."""
@@ -414,7 +417,8 @@ class Recorder:
 
     def finished(self) -> tuple[Node, ...]:
         """Return the nodes without the pieces and views that no node reads and forward does not return."""
-        until = self.named_until
+        (last,) = self.last_named
+        until = {**{name: last for name in self._kept() if self.named[name][1] != last}, **self.named_until}
         nodes = tuple(changed(n, named_until=until[n.name]) if n.name in until else n for n in self.nodes.values())
         while True:
             read = self.returned.union(*(node.inputs for node in nodes))
@@ -429,7 +433,7 @@ class Recorder:
         name = self._unique(base, module is not None)
         op, call = self._with_computed_weights(with_layout(op, call.inputs, result), call)
         inputs, weights = call.inputs, call.weights
-        origins = self._origins_of(inputs, weights)
+        origins = self.origins_of((*inputs, *weights))
         if len(origins.nodes) < len(inputs):
             own = list(map(self.origin, inputs))
             shapes = (None if isinstance(o, str) else shape_of(t) for o, t in zip(own, inputs))
@@ -438,73 +442,77 @@ class Recorder:
         op, is_ruled = self._checked(name, op, call, origins, result)
         torch_macs, agrees = self._compare(name, op, call, origins.nodes, result) if self.compares else (0, True)
         parameters = _last_parts(op.parameters())
-        constants = self._constants_of(op, inputs, weights, call.reads, origins)
-        node = self._place(name, op, parameters, origins, constants, result, module)
+        is_computed = origins.are_computed or (module is not None and _lacks(parameters, origins.parameters))
         kind, is_asked = None, False
-        if self.compares and not node.reads_computed_weight:
+        if self.compares and not is_computed:
             kind, is_asked = self._compare_saved(name, op, call, result)
             agrees = agrees and self.asked.get(kind, True)
-        is_equal = is_ruled and agrees and not call.reads and not self.has_own_backward
-        if not is_equal or isinstance(op, WithComputedWeights):
-            return name, None
-        return name, NodeFacts(op, parameters, torch_macs, kind, is_asked)
+        facts = NodeFacts(op, parameters, op.gradient != "none", torch_macs, kind, is_asked, *_about(result))
+        self._place(name, facts, origins, self._constants_of(op, inputs, weights, call.reads, origins), result, module)
+        is_equal = is_ruled and agrees and not call.reads and not is_computed and not self.has_own_backward
+        return name, facts if is_equal and not isinstance(op, WithComputedWeights) else None
 
     def _place(
         self,
         name: str,
-        op: Op,
-        own_parameters: frozenset[str],
+        facts: NodeFacts,
         origins: Origins,
         constants: tuple[ConstantValue, ...],
         result: Tensor,
         module: str | None,
-    ) -> Node:
-        """Add a node to the network: what depends on the place of a call, and not on the call alone."""
-        import torch
-
+    ) -> None:
+        """Add a node to the network, with what depends on the place of its call and not on the call alone."""
         parameters = origins.parameters
-        node = self.nodes[name] = Node(
+        detached = not (facts.is_differentiable and (self.has_own_backward or _gradient_mode()()))
+        self.nodes[name] = Node(
             name,
-            op,
+            facts.op,
             origins.nodes,
             module,
             "",
             parameters,
-            reads_computed_weight=origins.are_computed or (module is not None and _lacks(own_parameters, parameters)),
-            detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
+            reads_computed_weight=origins.are_computed or (module is not None and _lacks(facts.parameters, parameters)),
+            detached=detached,
             custom_backward=self.has_own_backward,
-            dtype=dtype_name(result, self.dtype),
+            dtype="" if facts.dtype == self.dtype else facts.dtype,
             weight_inputs=origins.weight_inputs,
-            keeps_gradient=_keeps_gradient(op, parameters),
+            keeps_gradient=_keeps_gradient(facts.op, parameters),
             constants=constants,
             called_at=self.positions() if self.describes else (),
         )
-        if (origins.train or not self.needs_gradient.isdisjoint(origins.nodes)) and node.passes_gradient:
+        has_gradient = facts.has_gradient and not detached
+        if has_gradient and (origins.train or not self.needs_gradient.isdisjoint(origins.nodes)):
             self.needs_gradient.add(name)
-        self.shapes[name] = shape_of(result)
-        self._note_strides(name, result)
-        if not is_whole(result):
-            self._note_layout(name, result)
+        self.shapes[name] = facts.shape
+        if facts.strides is not None:
+            self.strides[name] = facts.strides
+        if not facts.has_whole_samples:
+            self.is_regular = False
+        elif not facts.is_whole:
+            self.slices.add(name)
         self.origins[result] = name
         self.writes.include(result)
-        self._update_named(name, result)
-        return node
+        if self.describes and self.memory:
+            self.last_named[0] = name
+            self._note_named(name, result, name)
 
-    def _origins_of(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Origins:
+    def origins_of(self, tensors: Sequence[Tensor]) -> Origins:
         """Return what the origins of a call's tensors tell."""
         nodes: list[str] = []
         parameters: dict[str, Parameter] = {}
-        are_computed = False
-        for tensor in (*inputs, *weights):
-            origin = self.origin(tensor)
+        are_computed, kinds = False, ""
+        for tensor in tensors:
+            origin = self.origins.get(tensor, WITHOUT_PARAMETERS)
             if isinstance(origin, str):
                 nodes.append(origin)
+                kinds += "n"
             else:
                 are_computed = are_computed or origin.reads_computed_weight
+                kinds += "p" if origin.parameters else "c"
                 for parameter in origin.parameters:
                     parameters[parameter.name] = parameter
-        names = self._weight_inputs((*inputs, *weights)) if are_computed and self.describes and self.memory else ()
-        return Origins(tuple(nodes), tuple(parameters.values()), are_computed, names)
+        names = self._weight_inputs(tensors) if are_computed and self.describes and self.memory else ()
+        return Origins(tuple(nodes), tuple(parameters.values()), are_computed, kinds, names)
 
     def _note_strides(self, name: str, tensor: Tensor) -> None:
         import torch
@@ -537,13 +545,13 @@ class Recorder:
         op = WithComputedWeights(op, tuple(tensor.dim() > 1 for tensor in computed))
         return op, call._replace(inputs=(*call.inputs, *computed), weights=weights)
 
-    def _update_named(self, name: str, result: Tensor) -> None:
-        """Record which outputs a variable in forward still refers to while this node runs: they stay allocated."""
-        if not (self.describes and self.memory):
-            return
-        self.named = {other: tensor for other, tensor in self.named.items() if tensor() is not None}
-        self.named_until.update(dict.fromkeys(self.named, name))
-        self.named[name] = ref(result)
+    def _note_named(self, name: str, tensor: Tensor, since: str) -> None:
+        """Note as long as a tensor is alive, as a variable in forward refers to it, which node is the last one.
+
+        `since` is the last node when the tensor is made.
+        """
+        end = partial(_note_end, name, since, self.named_until, self.last_named)
+        self.named[name] = ref(tensor, end), since
 
     def _checked(self, name: str, op: Op, call: Call, origins: Origins, result: Tensor) -> tuple[Op, bool]:
         """Return the op if its rule agrees with torch's output shape; else an op with torch's shape and counted cost.
@@ -667,9 +675,13 @@ class Recorder:
 
     def has_kept(self) -> bool:
         """Return whether a node's tensor is alive after forward, because the module has stored it for its next call."""
-        kept = [name for name, tensor in self.named.items() if tensor() is not None]
+        kept = self._kept()
         self.weights.is_known = self.weights.is_known and all(name in self.nodes for name in kept)
         return any(name in self.nodes for name in kept)
+
+    def _kept(self) -> list[str]:
+        """Return the nodes and the calls on weights whose tensors are alive."""
+        return [name for name, (tensor, _) in self.named.items() if tensor() is not None]
 
     def is_trained(self, tensor: Tensor) -> bool:
         """Return whether training computes a gradient of a tensor."""
@@ -697,6 +709,29 @@ def _trained(op: Op) -> Op:
     if isinstance(op, WithConstants):
         return replace(op, op=_trained(op.op))
     return replace(op, trains=True) if isinstance(op, Unknown) else op
+
+
+def _about(result: Tensor) -> tuple[Shape, Shape | None, str, bool, bool, bool]:
+    """Return what NodeFacts hold of a result."""
+    from torch import strided
+
+    strides = result.stride() if result.layout is strided else None
+    whole = is_whole(result)
+    layout = whole, whole or has_whole_samples(result)
+    return shape_of(result), strides, dtype_name(result), _is_differentiable(result), *layout
+
+
+@cache
+def _gradient_mode() -> Callable[[], bool]:
+    from torch import is_grad_enabled
+
+    return is_grad_enabled
+
+
+def _note_end(name: str, since: str, named_until: dict[str, str], last: list[str], tensor: object) -> None:
+    """Note the last node when a tensor is freed, unless there is none since the tensor was made."""
+    if last[0] != since:
+        named_until[name] = last[0]
 
 
 def _keeps_gradient(op: Op, parameters: Sequence[Parameter]) -> bool:

@@ -46,7 +46,6 @@ from vggscope.trace.inputs import FunctionReader, Reader
 from vggscope.trace.known_results import (
     VIEWS,
     KnownCall,
-    KnownNode,
     Signature,
     forget_if_functions_changed,
     is_covered,
@@ -368,13 +367,14 @@ class Watch:
     def _layer_again(self, module: nn.Module, given: Tensor, known: KnownCall) -> Tensor | None:
         """Record a layer by an equal one, and return its result; None if its weights come from elsewhere."""
         self.recorder.refresh(self.path, (given,))
-        weights = tuple(_parameters_of(module))
-        node = known.nodes.get(self.recorder.kinds_of((given, *weights)))
-        if node is None or known.result is None or not self.recorder.is_repeatable(node.facts):
+        inputs, weights = (given,), tuple(_parameters_of(module))
+        origins = self.recorder.origins_of((given, *weights))
+        facts = known.nodes.get(origins.kinds)
+        if facts is None or known.result is None or not self.recorder.is_repeatable(facts):
             return None
-        op, path = node.facts.op.without_constants, self.paths[id(module)]
-        result = cast("Tensor", _distinct_result(op, (given,), known.result.again((given,))))
-        self.recorder.add_again(path or _name_of(module), node.facts, (given,), weights, result, path)
+        result = cast("Tensor", _distinct_result(facts.op.without_constants, inputs, known.result.again(inputs)))
+        path = self.paths[id(module)]
+        self.recorder.add_again(path or _name_of(module), facts, (inputs, weights), origins, result, path)
         if result is given:
             self.recorder.wrote(given)
         return result
@@ -515,18 +515,17 @@ class Watch:
         with unwatched():
             inputs = plain_tensors_in((args, kwargs) if kwargs else args)
             call = self._on_device(WatchedCall(about, function, args, kwargs, inputs))
+            may_shorten = self._may_shorten(call.inputs)
+            if may_shorten and call.about.may_be_known:
+                signature = signature_of(call.function, call.args, call.kwargs, counts=self.compares)
+                call = WatchedCall(*call[:-1], signature)
+                again = self._function_again(call)
+                if again is not None:
+                    return again
             if call.about.has_dtype_rule:
                 self._check_dtypes(call.function, call.args, call.kwargs, call.inputs)
             if call.inputs and about.name == "stft":
                 self.signal, _ = self._input_of(call.inputs[0]) or (self.signal, False)
-            may_shorten = self._may_shorten(call.inputs)
-            if may_shorten and call.about.may_be_known:
-                call = call._replace(
-                    signature=signature_of(call.function, call.args, call.kwargs, counts=self.compares)
-                )
-                again = self._function_again(call)
-                if again is not None:
-                    return again
             result, run = self._without_kernel(call, may_shorten)
             if result is not None and not about.is_custom:
                 return self._recorded_call(call, result)
@@ -553,19 +552,21 @@ class Watch:
         known = known_call(call.signature)
         if known is None or not known.nodes or self.inside_node:
             return None
-        about, function, args, kwargs, inputs, _ = call
-        self.recorder.refresh(self.path, inputs)
-        node = known.nodes.get(self.recorder.kinds_of(inputs))
-        if node is None or not self.recorder.is_repeatable(node.facts):
+        about, function, args, kwargs, tensors, _ = call
+        self.recorder.refresh(self.path, tensors)
+        inputs = [tensors[place] for place in known.inputs]
+        weights = [tensors[place] for place in known.weights]
+        origins = self.recorder.origins_of((*inputs, *weights))
+        facts = known.nodes.get(origins.kinds)
+        if facts is None or not self.recorder.is_repeatable(facts):
             return None
-        op = node.facts.op.without_constants
+        op = facts.op.without_constants
         result = function(*args, **kwargs) if known.result is None else known.result.again(args)
-        result = cast("Tensor", _distinct_result(op, inputs, result))
-        read, weights = ([inputs[place] for place in places] for places in (node.inputs, node.weights))
+        result = cast("Tensor", _distinct_result(op, tensors, result))
         base, module = self._place_of_function(about.name)
-        self.recorder.add_again(base, node.facts, read, weights, result, module)
-        self._note_rows(op, read, result)
-        if result is inputs[0] and not isinstance(op, View):
+        self.recorder.add_again(base, facts, (inputs, weights), origins, result, module)
+        self._note_rows(op, inputs, result)
+        if result is tensors[0] and not isinstance(op, View):
             self.recorder.wrote(result)
         return result
 
@@ -954,7 +955,7 @@ class Watch:
         """Keep what is known of a call of a layer for equal calls."""
         if layer_signature(module, inputs, {}, counts=self.compares) == signature and type(result) is plain_kinds()[0]:
             known = known_call(signature) or remember(signature, result_to_know(inputs, {}, result, NO_MACS))
-            known.nodes[self.recorder.kinds_of((*inputs, *_parameters_of(module)))] = KnownNode(facts, (), ())
+            known.nodes[self.recorder.origins_of((*inputs, *_parameters_of(module))).kinds] = facts
 
     def _function_node(self, call: WatchedCall, result: object) -> object:
         """Record a call of a function. Return its result, or a tensor that replaces it."""
@@ -1011,15 +1012,16 @@ class Watch:
     def _remember_function(self, call: WatchedCall, op_call: Call, facts: NodeFacts, result: object) -> None:
         """Keep the node of a call of a function for equal calls, unless the call has changed its arguments."""
         about, function, args, kwargs, inputs, signature = call
-        places = [places_of(tensors, inputs, {}) for tensors in (op_call.inputs, op_call.weights)]
+        read, weights = (places_of(tensors, inputs, {}) for tensors in (op_call.inputs, op_call.weights))
         is_same = signature_of(function, args, kwargs, counts=self.compares) == signature
-        if signature is None or not is_same or any(-1 in part for part in places):
+        if signature is None or not is_same or -1 in (*read, *weights):
             return
         known = known_call(signature)
         if known is None:
             to_know = None if about.is_quick else result_to_know(args, kwargs, result, self.dispatched)
             known = remember(signature, to_know)
-        known.nodes[self.recorder.kinds_of(inputs)] = KnownNode(facts, *places)
+        known.inputs, known.weights = read, weights
+        known.nodes[self.recorder.origins_of((*op_call.inputs, *op_call.weights)).kinds] = facts
 
     def _pass_on(self, call: WatchedCall, results: tuple[Tensor, ...], *, overwrites: bool) -> None:
         """Record a call on constants alone."""
