@@ -101,16 +101,23 @@ def signature_of(
 
     `counts` is whether its multiply-accumulates are counted.
     """
-    if not is_covered(function):
-        return None
+    return signature_and_tensors(function, args, kwargs, counts=counts)[0]
+
+
+def signature_and_tensors(
+    function: Function, args: Sequence[object], kwargs: Mapping[str, object], *, counts: bool
+) -> tuple[Signature | None, list[Tensor]]:
+    """Return the signature of a call and, if there is one, the tensors among its arguments."""
     tensors: list[Tensor] = []
+    if not is_covered(function):
+        return None, tensors
     given = [_described(value, tensors) for value in args]
-    named = [(name, _described(value, tensors)) for name, value in kwargs.items()]
-    if not tensors or None in given or any(value is None for _, value in named):
-        return None
+    named = [_described(value, tensors) for value in kwargs.values()]
+    if not tensors or None in given or None in named:
+        return None, tensors
     torch = _torch()
     state = _attention_kernels() if "attention" in function_name(function)[0] else ()
-    return (function, counts, torch.default_dtype(), torch.is_grad_enabled(), *state, *given, *named)
+    return (function, counts, torch.default_dtype(), torch.is_grad_enabled(), *state, *given, *kwargs, *named), tensors
 
 
 def forget_if_functions_changed() -> None:
@@ -161,12 +168,12 @@ def result_to_know(
 def layer_signature(
     module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], *, counts: bool = True
 ) -> Signature | None:
-    """Return all that a call of one of torch's own layers depends on; None if it may depend on more.
+    """Return all that a call of a layer of a library depends on; None if it may depend on more.
 
     It does for a layer with parts or hooks, and for one whose settings are not plain values.
     """
     kind, own = type(module), vars(module)
-    if not kind.__module__.startswith("torch.nn.modules."):
+    if not kind.__module__.startswith(_LAYERS):
         return None
     attributes = _attributes(cast("Hashable", kind), tuple(own))
     values = tuple(own.values())
@@ -186,6 +193,9 @@ def layer_signature(
     state = (attributes, kind.forward, counts, torch.default_dtype(), torch.is_grad_enabled(), plain)
     return (*state, *module._parameters, *module._buffers, *kwargs, *given, *owned)
 
+
+_LAYERS = ("torch.nn.modules.", "torchvision.ops.", "timm.layers.")
+"""The modules in which libraries define layers that do the same for equal settings."""
 
 _SETTINGS = _PLAIN | {tuple, list}
 """Types of the settings of a layer. What is in a tuple or a list is as plain, or marshal refuses it."""
@@ -311,11 +321,11 @@ def _described(value: object, tensors: list[Tensor]) -> Hashable:
     if kind in _PLAIN:
         return kind, value
     if kind in plain_kinds():
-        return _described_tensor(cast("Tensor", value), tensors)
+        return _described_tensor(value, tensors)  # type: ignore[arg-type]
     import torch
 
     if kind in (tuple, list, torch.Size):
-        items = [_described(item, tensors) for item in cast("Sequence[object]", value)]
+        items = [_described(item, tensors) for item in value]  # type: ignore[attr-defined]
         return None if None in items else (kind, *items)
     if kind is slice:
         part = cast("slice", value)

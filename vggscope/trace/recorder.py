@@ -385,10 +385,10 @@ class Recorder:
             self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None)[0])
         return facts if len(results) == 1 else None
 
-    def is_repeatable(self, facts: NodeFacts) -> bool:
+    def is_repeatable(self, facts: NodeFacts, origins: Origins) -> bool:
         """Return whether a call may be recorded by the facts of an equal one, without asking torch in this run."""
-        asks = self.compares and self.memory and facts.kind is not None and not facts.is_asked
-        return not self.has_own_backward and (not asks or self.asked.get(facts.kind, False))
+        is_asked = facts.kind is None or facts.is_asked or self.asked.get(facts.kind, False) or origins.are_computed
+        return not self.has_own_backward and (is_asked or not (self.compares and self.memory))
 
     def add_again(
         self,
@@ -443,13 +443,14 @@ class Recorder:
         torch_macs, agrees = self._compare(name, op, call, origins.nodes, result) if self.compares else (0, True)
         parameters = _last_parts(op.parameters())
         is_computed = origins.are_computed or (module is not None and _lacks(parameters, origins.parameters))
-        kind, is_asked = None, False
-        if self.compares and not is_computed:
-            kind, is_asked = self._compare_saved(name, op, call, result)
-            agrees = agrees and self.asked.get(kind, True)
+        kind = self._kind_of(op, call) if self.compares else None
+        is_asked = kind is not None and self.memory and not is_computed and kind not in self.asked
+        if is_asked:
+            self.asked[kind] = self._compare_saved(name, op, call, result)
         facts = NodeFacts(op, parameters, op.gradient != "none", torch_macs, kind, is_asked, *_about(result))
         self._place(name, facts, origins, self._constants_of(op, inputs, weights, call.reads, origins), result, module)
-        is_equal = is_ruled and agrees and not call.reads and not is_computed and not self.has_own_backward
+        is_equal = is_ruled and agrees and not call.reads and not self.has_own_backward
+        is_equal = is_equal and self.asked.get(kind, True)
         return name, facts if is_equal and not isinstance(op, WithComputedWeights) else None
 
     def _place(
@@ -634,34 +635,30 @@ class Recorder:
     def _add_torch_macs(self, macs: int | None) -> None:
         self.torch_macs = None if self.torch_macs is None or macs is None else self.torch_macs + macs
 
-    def _compare_saved(self, name: str, op: Op, call: Call, result: Tensor) -> tuple[object, bool]:
-        """Record if an op whose rules predict memory saves otherwise for backward than torch says.
-
-        Return what tells apart the ops of which torch is asked, None for one of which it is not, and whether torch was
-        asked about this call.
-        """
+    def _kind_of(self, op: Op, call: Call) -> object:
+        """Return what tells apart the ops of which torch is asked what they save; None for one of which it is not."""
         if not op.predicts_memory or isinstance(op, Recorded) or self.has_own_backward or is_transforming():
-            return None, False
-        op = op.op if isinstance(op, WithConstants) else op  # torch is asked about all inputs of the call
-        needs = tuple(map(_is_differentiable, call.inputs))
-        asked = kind(op), needs
+            return None
         if len(call.inputs) != len(set(map(id, call.inputs))):
-            return None, False
-        if asked in self.asked or not self.memory:
-            return asked, False
-        self.asked[asked] = True
+            return None
+        return kind(op.op if isinstance(op, WithConstants) else op), tuple(map(_is_differentiable, call.inputs))
+
+    def _compare_saved(self, name: str, op: Op, call: Call, result: Tensor) -> bool:
+        """Return whether an op saves for backward what torch says, and record if it does not."""
+        op = op.op if isinstance(op, WithConstants) else op  # torch is asked about all inputs of the call
         if op.saved_for_backward(tuple(map(shape_of, call.inputs)), shape_of(result)).sums:
-            return asked, True  # the meta device has no fused kernel of attention
+            return True  # the meta device has no fused kernel of attention
         torchs = call.saved(op)
         if torchs is None:
-            return asked, True
+            return True
+        needs = tuple(map(_is_differentiable, call.inputs))
         # Torch's CPU keeps statistics in the dtype of the input, the other devices in float32 at least.
         (*shapes, output), width = torchs.shapes, result.element_size()
         ours, wide = (by_rule(op, tuple(shapes), output, needs, width, least) for least in (0, 4))
-        if torchs not in (ours, wide):
-            self.asked[asked] = False
+        agrees = torchs in (ours, wide)
+        if not agrees:
             self.disagree(f"{name}: vggscope says that {op.name} saves {ours.text} for backward, torch {torchs.text}")
-        return asked, True
+        return agrees
 
     def has_sparse_gradient(self, weight: Tensor) -> None:
         """Record that a call makes the gradient of a weight sparse."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
-from types import BuiltinFunctionType, MethodDescriptorType
+from types import BuiltinFunctionType, MethodDescriptorType, MethodWrapperType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vggscope.errors import ShapeError
@@ -55,6 +55,7 @@ from vggscope.trace.known_results import (
     places_of,
     remember,
     result_to_know,
+    signature_and_tensors,
     signature_of,
 )
 from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out
@@ -142,7 +143,8 @@ def facts_of(function: Function) -> FunctionFacts:
         is_differentiation(function),
         own_name in ("cuda", "to"),
         bool(checked_name(function)),
-        own_name in _VIEWS and isinstance(function, MethodDescriptorType | BuiltinFunctionType),
+        (own_name in _VIEWS and isinstance(function, MethodDescriptorType | BuiltinFunctionType))
+        or (own_name == "__get__" and name in _ATTRIBUTES and isinstance(function, MethodWrapperType)),
         name in RECURRENT or has_rule(function) or is_covered(function),
         name in VIEWS,
         name in KERNEL_LAYOUTS,
@@ -156,6 +158,9 @@ _VIEWS = frozenset(
     }
 )
 """Functions written in C++ that read no default, and make no tensor but views and copies of their input."""
+
+_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "layout", "is_meta"})
+"""Attributes written in C++ that are no tensors."""
 
 
 @dataclass
@@ -370,7 +375,7 @@ class Watch:
         inputs, weights = (given,), tuple(_parameters_of(module))
         origins = self.recorder.origins_of((given, *weights))
         facts = known.nodes.get(origins.kinds)
-        if facts is None or known.result is None or not self.recorder.is_repeatable(facts):
+        if facts is None or known.result is None or not self.recorder.is_repeatable(facts, origins):
             return None
         result = cast("Tensor", _distinct_result(facts.op.without_constants, inputs, known.result.again(inputs)))
         path = self.paths[id(module)]
@@ -513,20 +518,18 @@ class Watch:
         if about.is_custom or dispatch_modes() != self.dispatch_modes:
             self.reads_sizes = True
         with unwatched():
+            signature, tensors = self._signature(about, function, args, kwargs)
+            known = known_call(signature)
+            again = None if known is None else self._function_again(about, function, args, kwargs, tensors, known)
+            if again is not None:
+                return again
             inputs = plain_tensors_in((args, kwargs) if kwargs else args)
-            call = self._on_device(WatchedCall(about, function, args, kwargs, inputs))
-            may_shorten = self._may_shorten(call.inputs)
-            if may_shorten and call.about.may_be_known:
-                signature = signature_of(call.function, call.args, call.kwargs, counts=self.compares)
-                call = WatchedCall(*call[:-1], signature)
-                again = self._function_again(call)
-                if again is not None:
-                    return again
+            call = self._on_device(WatchedCall(about, function, args, kwargs, inputs, signature))
             if call.about.has_dtype_rule:
                 self._check_dtypes(call.function, call.args, call.kwargs, call.inputs)
             if call.inputs and about.name == "stft":
                 self.signal, _ = self._input_of(call.inputs[0]) or (self.signal, False)
-            result, run = self._without_kernel(call, may_shorten)
+            result, run = self._without_kernel(call)
             if result is not None and not about.is_custom:
                 return self._recorded_call(call, result)
         return self._run(call, run, result)
@@ -541,24 +544,40 @@ class Watch:
             return call
         if not are_on_meta:
             args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
-            call = WatchedCall(about, function, args, kwargs, plain_tensors_in((args, kwargs)))
+            signature, _ = self._signature(about, function, args, kwargs)
+            call = WatchedCall(about, function, args, kwargs, plain_tensors_in((args, kwargs)), signature)
         if about.moves or "device" in kwargs:
             function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
             call = WatchedCall(facts_of(function), function, args, kwargs, call.inputs)
         return call
 
-    def _function_again(self, call: WatchedCall) -> Tensor | None:
+    def _signature(
+        self, about: FunctionFacts, function: Function, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[Signature | None, list[Tensor]]:
+        """Return the signature of a call, None if equal calls may differ, and the tensors among its arguments."""
+        if not about.may_be_known or not self._is_alone():
+            return None, []
+        signature, tensors = signature_and_tensors(function, args, kwargs, counts=self.compares)
+        return None if True in [tensor.requires_grad for tensor in tensors] else signature, tensors
+
+    def _function_again(
+        self,
+        about: FunctionFacts,
+        function: Function,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        tensors: list[Tensor],
+        known: KnownCall,
+    ) -> Tensor | None:
         """Record a call of a function by an equal one, and return its result; None if that is not known."""
-        known = known_call(call.signature)
-        if known is None or not known.nodes or self.inside_node:
+        if not known.nodes or self.inside_node:
             return None
-        about, function, args, kwargs, tensors, _ = call
         self.recorder.refresh(self.path, tensors)
         inputs = [tensors[place] for place in known.inputs]
         weights = [tensors[place] for place in known.weights]
         origins = self.recorder.origins_of((*inputs, *weights))
         facts = known.nodes.get(origins.kinds)
-        if facts is None or not self.recorder.is_repeatable(facts):
+        if facts is None or not self.recorder.is_repeatable(facts, origins):
             return None
         op = facts.op.without_constants
         result = function(*args, **kwargs) if known.result is None else known.result.again(args)
@@ -570,14 +589,14 @@ class Watch:
             self.recorder.wrote(result)
         return result
 
-    def _without_kernel(self, call: WatchedCall, may_shorten: bool) -> tuple[object | None, Function]:
+    def _without_kernel(self, call: WatchedCall) -> tuple[object | None, Function]:
         """Return the result of a call if torch's kernel need not run for it, else None and the function to run."""
         about, function, args, kwargs, inputs, _ = call
         run = self._counting(about, function, args, self._under_autocast(function, args, kwargs, inputs))
         if about.has_kernel_layout and self.on_meta and not is_transforming():
             order = kernel_layout(about.name, args)
             run = run if order is None else partial(laid_out, order, run)
-        if not may_shorten:
+        if not self._may_shorten(inputs):
             return None, run
         if about.is_view:
             return self._viewed(call), run
@@ -797,12 +816,17 @@ class Watch:
 
         `own_modes` is 1 outside of a call that the watch's own mode handles.
         """
+        kinds = plain_kinds()
+        return self._is_alone(own_modes) and False not in [
+            type(tensor) in kinds and not tensor.requires_grad for tensor in inputs
+        ]
+
+    def _is_alone(self, own_modes: int = 0) -> bool:
+        """Return whether torch alone runs the calls on the meta device, without gradients."""
         if not self.on_meta or self.gradients or is_transforming() or autocast_device():
             return False
-        if self.foreign_modes or modes_within() != self.modes + own_modes:
-            return False  # a mode of the user sees the calls, and may read their sizes
-        kinds = plain_kinds()
-        return False not in [type(tensor) in kinds and not tensor.requires_grad for tensor in inputs]
+        # A mode of the user sees the calls, and may read their sizes.
+        return not self.foreign_modes and modes_within() == self.modes + own_modes
 
     def _remembered(
         self, signature: Signature, function: Function, run: Function, /, *args: object, **kwargs: object
@@ -1003,7 +1027,7 @@ class Watch:
             self.recorder.reads_layout(inputs[0])
             return result  # the input itself, as contiguous() returns it
         facts = self._add_function(about.name, op_call, results)
-        if facts is not None and signature is not None:
+        if facts is not None and signature is not None and not about.concerns_gradients:  # else each call is noted
             self._remember_function(call, op_call, facts, returned)
         if results[0] is out or (results[0] is inputs[0] and not isinstance(op, View)):
             self.recorder.wrote(results[0])
@@ -1429,7 +1453,7 @@ def below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _distinct_result(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
+def _distinct_result(op: Op, inputs: Sequence[Tensor], result: object) -> object:
     """Return the result, as a new tensor if the op returns its input itself: dropout at evaluation, an identity.
 
     Otherwise another node that reads the input would seem to read this op.
