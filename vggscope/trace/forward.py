@@ -12,6 +12,7 @@ from vggscope.errors import ModelError, OptionError
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
+from vggscope.trace.other_batches import MANY, OtherBatches
 from vggscope.trace.parts import buffers_of, has_usual_parts, named_parts, parts_of
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensor_map import TensorMap
@@ -34,7 +35,8 @@ class Forward:
 
     `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
     `training`: the module is in training mode. `samples` is the batch whose figures are wanted. `compares`, `describes`
-    and `memory` are as a Recorder's. `paths` are the paths of the module's parts by id.
+    and `memory` are as a Recorder's. `paths` are the paths of the module's parts by id. `follows_batches`: a run on one
+    sample finds what other batches would do.
     """
 
     module: nn.Module
@@ -50,6 +52,7 @@ class Forward:
     training: bool = False
     samples: int = 1
     memory: bool = True
+    follows_batches: bool = True
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
         """Return the watched run of forward on these inputs, with the error that it raised."""
@@ -94,6 +97,9 @@ class Forward:
         )
         inputs = inputs.map(meta_copy) if device == META else inputs.to(device).map(lambda t: t.detach().clone())
         watch.recorder.begin(inputs.named(module))
+        if self.follows_batches and inputs.has_batch and inputs.batch == 1:
+            watch.others = OtherBatches(recorder, (*dict.fromkeys((2, self.samples, MANY)),))
+            watch.others.begin(inputs.tensors(), [*map(inputs.batch_axis_of, inputs.tensors())])
         try:
             with (
                 layers_of_training(module) if self.training else module_mode(module, False),

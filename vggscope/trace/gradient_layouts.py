@@ -129,7 +129,7 @@ def elementwise(shape: Shape, operands: Sequence[Strides]) -> StridedLayout:
     return in_order(shape, axes[::-1])
 
 
-def with_copied_gradients(network: Network, one: Recorder, two: Recorder | None) -> Network:
+def with_copied_gradients(network: Network, one: Recorder, two: Mapping[str, StridedLayout] | None) -> Network:
     """Return the network with the nodes that copy gradients, if they are known. `one` and `two` are as below."""
     copies = copied_gradients(network.nodes, one, two)
     # Of a view that is a copy for two samples, the run on one does not tell how long its source is needed.
@@ -152,19 +152,19 @@ def _copying(node: Node, alone: Set[str], several: Set[str]) -> Node:
 
 
 def copied_gradients(
-    nodes: Sequence[Node], one: Recorder, two: Recorder | None
+    nodes: Sequence[Node], one: Recorder, two: Mapping[str, StridedLayout] | None
 ) -> tuple[frozenset[str], frozenset[str]] | None:
     """Return the nodes whose backward first copies the gradient of their output, on one sample and on several.
 
-    None if a layout is not known. `one` and `two` are the recorders of runs on one sample and on two; without the
-    second one, all tensors grow along their first axis, and are contiguous or have contiguous samples.
+    None if a layout is not known. `one` is the recorder of a run on one sample, and `two` are the layouts for two
+    samples; without them, all tensors grow along their first axis, and are contiguous or have contiguous samples.
     """
     nodes = with_weight_calls(nodes)
     shapes = {**one.shapes, **one.weights.shapes}
     if two is None and not any(node.op.needs_layout or len(shapes[node.name]) == LINES for node in nodes):
         return frozenset(), frozenset()
-    layouts = _layouts(one)
-    larger = _layouts(two) if two is not None else {name: _doubled(layout) for name, layout in layouts.items()}
+    layouts = layouts_of(one)
+    larger = {name: _doubled(layout) for name, layout in layouts.items()} if two is None else dict(two)
     weights = {name: StridedLayout(one.weights.shapes[name], strides) for name, strides in one.weights.strides.items()}
     layouts.update(weights)
     larger.update(weights)
@@ -173,7 +173,8 @@ def copied_gradients(
     return None if alone is None or several is None else (alone, several)
 
 
-def _layouts(recorder: Recorder) -> dict[str, StridedLayout]:
+def layouts_of(recorder: Recorder) -> dict[str, StridedLayout]:
+    """Return the shape and strides of the inputs and the nodes' outputs of a run."""
     return {name: StridedLayout(recorder.shapes[name], strides) for name, strides in recorder.strides.items()}
 
 

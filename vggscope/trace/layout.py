@@ -46,17 +46,6 @@ def is_whole(tensor: Tensor) -> bool:
     return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
-def has_whole_samples(tensor: Tensor) -> bool:
-    """Return whether each sample of a tensor is whole in memory, as in a slice of the channels of a batch."""
-    import torch
-
-    if tensor.layout != torch.strided or tensor.dim() < 2:
-        return False
-    shape, strides = tuple(tensor.shape), tensor.stride()
-    inner = tuple(math.prod(shape[axis + 1 :]) for axis in range(1, len(shape)))
-    return strides[1:] == inner and strides[0] >= math.prod(shape[1:]) > 0
-
-
 def with_layout_of(op: Op, other: Op) -> Op | None:
     """Return the op with the memory layout of another of its class; None if nothing changes."""
     if type(op) is not type(other):
@@ -65,9 +54,21 @@ def with_layout_of(op: Op, other: Op) -> Op | None:
     if isinstance(op, wrappers) and isinstance(other, wrappers):
         inner = with_layout_of(op.op, other.op)
         return None if inner is None else replace(op, op=inner)
-    names = ("shares", "copied", "apart", "channels_last")
-    layout = {name: getattr(other, name) for name in names if hasattr(other, name)}
+    layout = layout_of(other)
     return replace(op, **layout) if any(getattr(op, name) != value for name, value in layout.items()) else None
+
+
+def layout_of(op: Op) -> dict[str, Any]:
+    """Return what an op holds of the layout of its tensors in memory."""
+    names = ("shares", "copied", "apart", "channels_last")
+    return {name: getattr(op, name) for name in names if hasattr(op, name)}
+
+
+def without_layout(op: Op) -> Op:
+    """Return a layer's op as it is for tensors in the order of their axes."""
+    if isinstance(op, Linear):
+        return changed(op, copied=False, apart=False)
+    return changed(op, channels_last=False) if isinstance(op, Convolution) else op
 
 
 def with_layout(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:

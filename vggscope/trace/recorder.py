@@ -22,7 +22,7 @@ from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import changed, record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
-from vggscope.trace.layout import has_whole_samples, is_whole, shares_memory, with_layout
+from vggscope.trace.layout import shares_memory, with_layout
 from vggscope.trace.node_names import unique_name
 from vggscope.trace.saved import Saved, by_rule, kind
 from vggscope.trace.source_line import Stack, current_positions
@@ -91,7 +91,6 @@ class NodeFacts(NamedTuple):
       of which it is not. `is_asked` is whether torch was asked about this call, and has agreed.
     - `shape`, `strides` and `dtype` are those of the result; a sparse one has no strides. `is_differentiable`:
       whether it can have a gradient.
-    - `is_whole` is whether it is all of its storage, and `has_whole_samples` whether each of its samples is.
     """
 
     op: Op
@@ -104,8 +103,6 @@ class NodeFacts(NamedTuple):
     strides: Shape | None
     dtype: str
     is_differentiable: bool
-    is_whole: bool
-    has_whole_samples: bool
 
 
 class Call(NamedTuple):
@@ -137,14 +134,13 @@ class Recorder:
 
     `dtype` is the network's own dtype, which tensors do not name. `lines` has the running lines at each reshape that
     changes the number of rows.
-    `returned_parameters` are the parameters whose values forward returns.
+    `output_origins` are the nodes or inputs whose tensors forward returns, "" for a constant, and `returned_parameters`
+    the parameters whose values it returns.
     `torch_macs` are the multiply-accumulates of the operators that torch has dispatched, None if they are unknown, and
     `disagreements` are sentences on figures that differ from torch's. `asked` are the kinds of ops of which torch was
     asked what they save for backward, with whether it agrees with their rule.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `sparse_gradients` are the names of parameters whose gradient a call makes sparse.
-    `is_regular` is whether every tensor is all of its storage, in the order of its axes. `slices` are the nodes whose
-    tensor is not, but each of its samples is.
     `compares` is false in a run whose figures are not compared with torch's, `describes` in one of which only ops,
     shapes and costs are read: its nodes have no constants and no positions in the code. `memory` is false in one of
     which nothing is read that the memory analysis alone needs.
@@ -161,6 +157,7 @@ class Recorder:
     weights: WeightCalls
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
+    output_origins: tuple[str, ...] = ()
     returns: str = "nothing"
     nodes: dict[str, Node] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -178,8 +175,6 @@ class Recorder:
     needs_gradient: set[str] = field(default_factory=set)
     has_own_backward: bool = False
     sparse_gradients: set[str] = field(default_factory=set)
-    is_regular: bool = True
-    slices: set[str] = field(default_factory=set)
     dtype: str = "float32"
     lines: dict[str, Stack] = field(default_factory=dict)
     returned_parameters: set[str] = field(default_factory=set)
@@ -199,7 +194,6 @@ class Recorder:
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
             self._note_strides(name, tensor)
-            self.is_regular = self.is_regular and is_whole(tensor)
             inputs.append(Input(name, shape_of(tensor), dtype_name(tensor, self.dtype)))
         self.inputs = tuple(inputs)
 
@@ -216,6 +210,7 @@ class Recorder:
             for place, tensor in named_tensors("", result)
         )
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
+        self.output_origins = tuple([origin if isinstance(origin, str) else "" for origin in origins])
         self.returned_parameters = {p.name for o in origins if isinstance(o, Constant) for p in o.parameters}
         nothing = {type(None): "None", GeneratorType: "a generator"}.get(type(result), "no tensor")
         self.returns = "tensors" if origins else nothing
@@ -410,11 +405,6 @@ class Recorder:
         constants = self._constants_of(facts.op, *tensors, (), origins)
         self._place(self._unique(base, module is not None), facts, origins, constants, result, module)
 
-    def reads_layout(self, tensor: Tensor) -> None:
-        """Note a call whose result depends on whether a tensor is whole, as that of `contiguous` does."""
-        if self.origin(tensor) in self.slices:
-            self.is_regular = False
-
     def finished(self) -> tuple[Node, ...]:
         """Return the nodes without the pieces and views that no node reads and forward does not return."""
         (last,) = self.last_named
@@ -487,10 +477,6 @@ class Recorder:
         self.shapes[name] = facts.shape
         if facts.strides is not None:
             self.strides[name] = facts.strides
-        if not facts.has_whole_samples:
-            self.is_regular = False
-        elif not facts.is_whole:
-            self.slices.add(name)
         self.origins[result] = name
         self.writes.include(result)
         if self.describes and self.memory:
@@ -708,14 +694,12 @@ def _trained(op: Op) -> Op:
     return replace(op, trains=True) if isinstance(op, Unknown) else op
 
 
-def _about(result: Tensor) -> tuple[Shape, Shape | None, str, bool, bool, bool]:
+def _about(result: Tensor) -> tuple[Shape, Shape | None, str, bool]:
     """Return what NodeFacts hold of a result."""
     from torch import strided
 
     strides = result.stride() if result.layout is strided else None
-    whole = is_whole(result)
-    layout = whole, whole or has_whole_samples(result)
-    return shape_of(result), strides, dtype_name(result), _is_differentiable(result), *layout
+    return shape_of(result), strides, dtype_name(result), _is_differentiable(result)
 
 
 @cache

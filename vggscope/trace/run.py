@@ -201,7 +201,7 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     if result.error is not None:
         return network
     if forward.memory and result.single is None:
-        network = with_copied_gradients(network, watch.recorder, result.pair)
+        network = with_copied_gradients(network, watch.recorder, result.layouts and result.layouts())
     sparse = tuple(sorted(watch.recorder.sparse_gradients))
     order = _registered(network, forward.module)
     is_counted = network.torch_count is not None and not network.torch_count.disagreements
@@ -288,7 +288,7 @@ def _training_step(network: Network, forward: Forward, runs: SampleRuns) -> Netw
     watch = runs.watch
     step = _with_leaves(_network(network.name, forward, runs, runs.ran_on), watch)
     if runs.single is None:
-        step = with_copied_gradients(step, watch.recorder, runs.pair)
+        step = with_copied_gradients(step, watch.recorder, runs.layouts and runs.layouts())
     order, sparse = _registered(step, forward.module), tuple(sorted(watch.recorder.sparse_gradients))
     follows = _follows_rules(watch) and not (watch.draws or watch.training_reads.sets)
     step = replace(step, follows_rules=follows, registered=order, sparse_gradients=sparse)

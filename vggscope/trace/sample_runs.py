@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
+from vggscope.errors import ShapeError
 from vggscope.graph import Input, Node, Output
-from vggscope.ops.base import Shape
+from vggscope.ops.base import Op, Shape
 from vggscope.record import changed, record
 from vggscope.trace.failure import explain
 from vggscope.trace.forward import META, Forward
+from vggscope.trace.gradient_layouts import StridedLayout, layouts_of
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import with_layout_of
+from vggscope.trace.other_batches import MANY, growth_of
 from vggscope.trace.recorder import Recorder
-from vggscope.trace.sample_wise import Growth, is_sample_wise
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
 
@@ -24,7 +28,7 @@ TensorT = TypeVar("TensorT", Input, Output)
 class SampleRuns:
     """The nodes, inputs and outputs for one sample with their growth, or without growth if `single` is a reason.
 
-    `pair` is the recorder of the run on two samples, None if that was left out.
+    `layouts` returns those for two samples, None if each tensor just has a second sample.
     """
 
     watch: Watch
@@ -34,13 +38,15 @@ class SampleRuns:
     outputs: tuple[Output, ...]
     ran_on: CallInputs
     single: str | None = None
-    pair: Recorder | None = None
+    layouts: Callable[[], Mapping[str, StridedLayout]] | None = None
 
 
 def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
     """Run forward on one sample, on two, and on a given batch that may not be proportional to them."""
     first = inputs.for_samples(1)
     alone, error = forward(first)
+    if alone.others is not None and alone.others.are_read and (error is not None or alone.others.are_in_layers):
+        alone, error = replace(forward, follows_batches=False)(first)  # what took these numbers may want plain ones
     if error is not None and alone.differentiates and not forward.gradients:
         return on_samples(replace(forward, gradients=True), inputs)
     if error is None and alone.asks_gradient and not forward.gradients:
@@ -53,8 +59,9 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
         return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
     if not inputs.has_batch:
         return SampleRuns(alone, None, *alone.recorded, first, "the inputs have no batch axis")
-    if is_sample_wise(alone, first):
-        return SampleRuns(alone, None, *alone.recorded, first)
+    grown = None if alone.others is None else alone.others.grown(alone.recorder.finished())
+    if grown is not None:
+        return SampleRuns(alone, None, grown.nodes, grown.inputs, grown.outputs, first, layouts=grown.layouts)
     return _with_growth(forward, inputs, alone, first)
 
 
@@ -75,12 +82,12 @@ def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: Call
     outputs = alone.recorder.outputs
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
     inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
-    return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single, pair.recorder)
+    return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single, partial(layouts_of, pair.recorder))
 
 
 def following(forward: Forward) -> Forward:
     """Return forward for a run after the first one, of which only nodes and sizes count."""
-    return replace(forward, compares=False, describes=False)
+    return replace(forward, compares=False, describes=False, follows_batches=False)
 
 
 def with_known_axes(result: SampleRuns, inputs: CallInputs) -> SampleRuns:
@@ -146,7 +153,7 @@ def _fixed(tensors: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
 
 def _tensors_with_growth(one: tuple[TensorT, ...], two: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
     """Return the inputs or outputs of a run on one sample with their growth in the run on two."""
-    return tuple(replace(x, batch_growth=_growth(x.shape, y.shape)) for x, y in zip(one, two))
+    return tuple(replace(x, batch_growth=growth_of(x.shape, y.shape)) for x, y in zip(one, two))
 
 
 def _on_whole_batch(forward: Forward, inputs: CallInputs, reason: str | None) -> SampleRuns | None:
@@ -172,7 +179,7 @@ def _nodes_with_growth(
     added = next((name for name in two.nodes if name not in alone.nodes), None)
     if added is not None:
         return nodes, f"forward takes another way for two samples: only they need {added}"
-    growth = Growth(alone, two)
+    growth = _Growth(alone, two)
     uneven = next((node.title for node in nodes if not growth.follows_rule(node)), None)
     if uneven is not None:
         return nodes, f"the output of {uneven} does not grow in proportion to the batch"
@@ -182,7 +189,7 @@ def _nodes_with_growth(
 def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:
     """Return a node with the growth of its output and cost by a second sample."""
     one, two = alone.shapes[node.name], pair.shapes[node.name]
-    growth = _growth(one, two)
+    growth = growth_of(one, two)
     cost, both = alone.macs(node.name), pair.macs(node.name)
     expected = cost if one == two or cost is None else 2 * cost
     batched_op = with_layout_of(node.op, pair.nodes[node.name].op)
@@ -191,7 +198,45 @@ def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:
     return changed(node, batch_growth=growth, irregular=both != expected, batched_op=batched_op)
 
 
-def _growth(one: Shape, two: Shape) -> Shape | None:
-    """Return by how much a second sample extends each axis; None if it doubles the first axis alone."""
-    growth = tuple(more - size for size, more in zip(one, two))
-    return None if growth == (*one[:1], *(0,) * (len(one) - 1)) and one else growth
+_MORE_SAMPLES = (3, MANY)
+"""The batches for which the rules are asked after a run on two samples."""
+
+
+class _Growth:
+    """The shapes of two runs, on one sample and on two, and those of larger batches if each sample adds as much."""
+
+    def __init__(self, one: Recorder, two: Recorder) -> None:
+        self._two = two
+        self._shapes = [one.shapes, two.shapes, *(_extended(one.shapes, two.shapes, n) for n in _MORE_SAMPLES)]
+
+    def follows_rule(self, node: Node) -> bool:
+        """Return whether each further sample adds to a node's output what the second one adds, by the rule of its op.
+
+        It does not for `x[:2]` and `x[::2]`. True if the rule of the op does not give the shapes of both runs.
+        """
+        if self._two.nodes[node.name].op != node.op:
+            return True  # the op has a number that differs in each run, such as the size of a reshape
+
+        def agrees(shapes: Mapping[str, Shape]) -> bool:
+            return _shape_by_rule(node.op, tuple([shapes[source] for source in node.inputs])) == shapes[node.name]
+
+        one, two, *more = self._shapes
+        return all(map(agrees, more)) or not (agrees(one) and agrees(two))
+
+
+def _extended(one: Mapping[str, Shape], two: Mapping[str, Shape], samples: int) -> dict[str, Shape]:
+    """Return the shapes for a larger batch than those of one sample and of two."""
+    further = samples - 1
+    return {
+        name: tuple([size + (larger - size) * further for size, larger in zip(shape, two[name])])
+        for name, shape in one.items()
+        if name in two
+    }
+
+
+def _shape_by_rule(op: Op, given: tuple[Shape, ...]) -> Shape | None:
+    """Return the output shape by the rule of an op; None if it does not accept these input shapes."""
+    try:
+        return op.output_shape(*given)
+    except (ShapeError, ValueError, IndexError, TypeError):
+        return None

@@ -20,7 +20,7 @@ from vggscope.graph import CodePosition, Input, Node, Output
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithMasks
-from vggscope.ops.convolution import TransposedConvolution
+from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.recorded import PRE_HOOK, Recorded, Registered, Unknown
 from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.ops.regularization import AlwaysDropout
@@ -61,6 +61,7 @@ from vggscope.trace.known_results import (
 from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out
 from vggscope.trace.meta_shortcuts import has_rule, shortcut_result
 from vggscope.trace.modules import is_layer, is_plain, module_op
+from vggscope.trace.other_batches import REVEALING_NOTHING, FollowedCall, OtherBatches, has_size
 from vggscope.trace.recorder import Call, Count, NodeFacts, Recorder, shape_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
@@ -86,7 +87,8 @@ _FORWARD_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 class WatchedCall(NamedTuple):
     """A call of a function, with what is known of the function and the tensors among the arguments.
 
-    `signature` is None if equal calls may differ.
+    `signature` is None if equal calls may differ. `given` are the arguments with the sizes that depend on the batch,
+    None without any.
     """
 
     about: FunctionFacts
@@ -95,6 +97,7 @@ class WatchedCall(NamedTuple):
     kwargs: dict[str, object]
     inputs: tuple[Tensor, ...]
     signature: Signature | None = None
+    given: tuple[tuple[object, ...], dict[str, object]] | None = None
 
 
 class FunctionFacts(NamedTuple):
@@ -222,6 +225,7 @@ class Watch:
     - `changes_saved` is true if forward changes what autograd saves, as torch.utils.checkpoint does.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     - `signature` is that of the layer which is about to run, None if equal calls may differ.
+    - `others` is what is known of other batches, None in a run that does not tell.
     """
 
     recorder: Recorder
@@ -263,6 +267,7 @@ class Watch:
     sparse_call: str = ""
     transforms: bool = False
     signature: Signature | None = None
+    others: OtherBatches | None = None
 
     def __post_init__(self) -> None:
         self.recorder.positions = self._positions
@@ -284,7 +289,7 @@ class Watch:
             ) -> object:
                 for kind in types:
                     if kind not in kinds:
-                        watch.reads_sizes = True  # a subclass has code of its own
+                        watch._may_read_sizes()  # a subclass has code of its own
                 return watch.call(func, args, kwargs if isinstance(kwargs, dict) else {})
 
         with ExitStack() as stack:
@@ -308,7 +313,10 @@ class Watch:
         self.changes_saved |= not self.paused
 
     def _may_read_sizes(self) -> None:
+        """Note that code which is not watched may read how many samples there are."""
         self.reads_sizes = True
+        if self.others is not None:
+            self.others.lose()
 
     def _called_in_thread(self, name: str) -> None:
         self.thread_call = self.thread_call or name
@@ -382,6 +390,7 @@ class Watch:
         self.recorder.add_again(path or _name_of(module), facts, (inputs, weights), origins, result, path)
         if result is given:
             self.recorder.wrote(given)
+        self._follow_layer(module, facts.op, inputs, result, inputs, {})
         return result
 
     def enter(self, module: nn.Module, args: object) -> None:
@@ -408,7 +417,8 @@ class Watch:
             given = plain_tensors_in(args) if may_replace else ()
             # What a hook of a layer reads is not recorded, nor what any hook inside of it reads.
             has_hidden_hooks = inside and (has_hooks or bool(module._forward_hooks))
-            self.reads_sizes |= may_replace or has_hidden_hooks
+            if may_replace or has_hidden_hooks:
+                self._may_read_sizes()
             shapes = tuple(map(shape_of, tensors_in(args)))
             describes = op is None and self.recorder.describes
             running = RunningCall(sys._getframe(1), self._running_call()) if describes else None
@@ -447,7 +457,7 @@ class Watch:
             error = sys.exc_info()[1] if len(more) == 1 else None
             if error is not None and (self.module_error is None or self.module_error[0] is not error):
                 self.module_error = (error, tuple(self.stack))
-                self.reads_sizes = True  # forward may catch it, and another batch may not raise it
+                self._may_read_sizes()  # forward may catch it, and another batch may not raise it
             frame = self.stack.pop()
             while frame.module is not module:
                 frame = self.stack.pop()
@@ -473,7 +483,9 @@ class Watch:
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
                 return result
-            return self._module_node(frame, frame.op, inputs, result, args, kwargs)
+            result = self._module_node(frame, frame.op, inputs, result, args, kwargs)
+            self._follow_layer(module, frame.op, inputs, result, args, kwargs)
+            return result
 
     def _input_read(self, module: nn.Module, tensors: tuple[Tensor, ...]) -> tuple[int, nn.Module] | None:
         """Return a layer with the position of the network's input that it reads; None if it reads anything else."""
@@ -516,15 +528,18 @@ class Watch:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
         about = facts_of(function)
         if about.is_custom or dispatch_modes() != self.dispatch_modes:
-            self.reads_sizes = True
+            self._may_read_sizes()
+        given = None
+        if self.others is not None and self.others.are_read and has_size((args, kwargs)):
+            given, (args, kwargs) = (args, kwargs), self.others.for_one(args, kwargs)
         with unwatched():
             signature, tensors = self._signature(about, function, args, kwargs)
             known = known_call(signature)
             again = None if known is None else self._function_again(about, function, args, kwargs, tensors, known)
             if again is not None:
-                return again
+                return self._followed(WatchedCall(about, function, args, kwargs, tuple(tensors), given=given), again)
             inputs = plain_tensors_in((args, kwargs) if kwargs else args)
-            call = self._on_device(WatchedCall(about, function, args, kwargs, inputs, signature))
+            call = self._on_device(WatchedCall(about, function, args, kwargs, inputs, signature, given))
             if call.about.has_dtype_rule:
                 self._check_dtypes(call.function, call.args, call.kwargs, call.inputs)
             if call.inputs and about.name == "stft":
@@ -536,7 +551,7 @@ class Watch:
 
     def _on_device(self, call: WatchedCall) -> WatchedCall:
         """Return a call with its tensors on the device of the run, and note what they reveal of gradients."""
-        about, function, args, kwargs, inputs, _ = call
+        about, function, args, kwargs, inputs, *_ = call
         are_on_meta = False not in [tensor.is_meta for tensor in inputs]
         if about.concerns_gradients or not are_on_meta:
             self._note_gradients(function, args, kwargs, inputs, are_on_meta)
@@ -545,10 +560,11 @@ class Watch:
         if not are_on_meta:
             args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
             signature, _ = self._signature(about, function, args, kwargs)
-            call = WatchedCall(about, function, args, kwargs, plain_tensors_in((args, kwargs)), signature)
+            inputs = plain_tensors_in((args, kwargs))
+            call = call._replace(args=args, kwargs=kwargs, inputs=inputs, signature=signature)
         if about.moves or "device" in kwargs:
             function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
-            call = WatchedCall(facts_of(function), function, args, kwargs, call.inputs)
+            call = call._replace(about=facts_of(function), function=function, args=args, kwargs=kwargs, signature=None)
         return call
 
     def _signature(
@@ -591,7 +607,7 @@ class Watch:
 
     def _without_kernel(self, call: WatchedCall) -> tuple[object | None, Function]:
         """Return the result of a call if torch's kernel need not run for it, else None and the function to run."""
-        about, function, args, kwargs, inputs, _ = call
+        about, function, args, kwargs, inputs, *_ = call
         run = self._counting(about, function, args, self._under_autocast(function, args, kwargs, inputs))
         if about.has_kernel_layout and self.on_meta and not is_transforming():
             order = kernel_layout(about.name, args)
@@ -613,7 +629,7 @@ class Watch:
 
     def _run(self, call: WatchedCall, run: Function, result: object | None) -> object:
         """Run a call that has no result yet, and record it."""
-        about, function, args, kwargs, inputs, _ = call
+        about, function, args, kwargs, inputs, *_ = call
         try:
             if about.differentiates and not self.inside_node:
                 self.differentiates = True
@@ -634,8 +650,39 @@ class Watch:
     def _recorded_call(self, call: WatchedCall, result: object) -> object:
         """Record a call unless it is inside a module that is one node. Return its result, or one that replaces it."""
         if self.inside_node:
+            if call.given is not None and self.others is not None:
+                self.others.enter_layer()
             return result
-        return self._function_node(call, result)
+        return self._followed(call, self._function_node(call, result))
+
+    def _followed(self, call: WatchedCall, result: object) -> object:
+        """Follow a recorded call for other batches. Return its result, with sizes that depend on the batch."""
+        if self.others is None or not self.stack:
+            return result
+        followed = FollowedCall(call.function, call.args, call.kwargs, call.inputs, call.about.name, None, call.given)
+        return self.others.after(followed, result)
+
+    def _follow_layer(
+        self,
+        module: nn.Module,
+        op: Op,
+        inputs: tuple[Tensor, ...],
+        result: object,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> None:
+        """Follow a recorded call of a module that is one node for other batches."""
+        if self.others is None:
+            return
+        if isinstance(op, (Recurrent, RecurrentCell)) or (self.others.are_read and has_size((args, kwargs))):
+            self.others.lose()
+
+        def forward(*args: object, **kwargs: object) -> object:
+            with self._repeating():
+                return module.forward(*args, **kwargs)
+
+        name = "conv2d" if isinstance(op, Convolution) else ""
+        self.others.after(FollowedCall(forward, args, kwargs, inputs, name, op), result)
 
     def _note_gradients(
         self,
@@ -778,7 +825,7 @@ class Watch:
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception
     ) -> None:
         """Note why a function failed, and whether it fails only without values."""
-        self.reads_sizes = True  # forward may catch the error, and another batch may not raise it
+        self._may_read_sizes()  # forward may catch the error, and another batch may not raise it
         with unwatched():
             self.reads_values = self.reads_values or (self.on_meta and _runs_on_values(function, args, kwargs))
             if not self.inside_node:
@@ -791,7 +838,7 @@ class Watch:
         None if `run` must run, for example for its gradient graph. It is returned too, so that its result may be
         remembered.
         """
-        about, function, args, kwargs, inputs, signature = call
+        about, function, args, kwargs, inputs, signature, _ = call
         if about.name in RECURRENT:
             return result_of_steps(function, args, self._own_dispatched()), run
         result = shortcut_result(function, args, kwargs)
@@ -983,7 +1030,7 @@ class Watch:
 
     def _function_node(self, call: WatchedCall, result: object) -> object:
         """Record a call of a function. Return its result, or a tensor that replaces it."""
-        (name, in_place, *_), _, args, kwargs, inputs, _ = call
+        (name, in_place, *_), _, args, kwargs, inputs, *_ = call
         self.asked_device |= name in _DEVICE_READERS
         if name in _TO_VALUES:
             self.values, self.taken = next(iter(inputs), None), result
@@ -1006,7 +1053,7 @@ class Watch:
 
     def _op_node(self, call: WatchedCall, results: tuple[Tensor, ...], result: object, out: object) -> object:
         """Record a call that depends on the network's inputs by its op. Return its result, or one that replaces it."""
-        about, function, args, kwargs, inputs, signature = call
+        about, function, args, kwargs, inputs, signature, _ = call
         arguments = functional_arguments(function, args)
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
         op_call = self._stated(function, inputs, results)
@@ -1024,7 +1071,6 @@ class Watch:
             result = _distinct_result(op, inputs, result)
             results = plain_tensors_in(result)
         elif op.allocates and about.name not in MATRIX_PRODUCTS:
-            self.recorder.reads_layout(inputs[0])
             return result  # the input itself, as contiguous() returns it
         facts = self._add_function(about.name, op_call, results)
         if facts is not None and signature is not None and not about.concerns_gradients:  # else each call is noted
@@ -1035,7 +1081,7 @@ class Watch:
 
     def _remember_function(self, call: WatchedCall, op_call: Call, facts: NodeFacts, result: object) -> None:
         """Keep the node of a call of a function for equal calls, unless the call has changed its arguments."""
-        about, function, args, kwargs, inputs, signature = call
+        about, function, args, kwargs, inputs, signature, _ = call
         read, weights = (places_of(tensors, inputs, {}) for tensors in (op_call.inputs, op_call.weights))
         is_same = signature_of(function, args, kwargs, counts=self.compares) == signature
         if signature is None or not is_same or -1 in (*read, *weights):
@@ -1049,7 +1095,7 @@ class Watch:
 
     def _pass_on(self, call: WatchedCall, results: tuple[Tensor, ...], *, overwrites: bool) -> None:
         """Record a call on constants alone."""
-        (name, *_), function, args, kwargs, inputs, _ = call
+        (name, *_), function, args, kwargs, inputs, *_ = call
         # `to` and `type_as` read the dtype of a second tensor, not its values.
         read_from = inputs[:1] if name in ("to", "type_as") else inputs
         if overwrites:
@@ -1077,7 +1123,7 @@ class Watch:
 
         What depends on no input is the same for any number of samples.
         """
-        if self.reads_sizes or not self.stack or name in _MAY_READ or name == "setitem":
+        if self.reads_sizes or not self.stack or name in REVEALING_NOTHING or name == "setitem":
             return
         is_read = not plain_tensors_in(result) and not self.recorder.is_constant(inputs)
         self.reads_sizes = is_transforming() or is_read
@@ -1277,27 +1323,6 @@ def _runs(function: Function, args: tuple[object, ...], kwargs: dict[str, object
     except Exception:  # a function may raise anything
         return False
     return True
-
-
-_MAY_READ = frozenset(
-    {
-        *(
-            "dim",
-            "ndim",
-            "dtype",
-            "device",
-            "layout",
-            "requires_grad",
-            "is_leaf",
-            "grad_fn",
-            "element_size",
-            "itemsize",
-        ),
-        *("is_floating_point", "is_complex", "is_nested", "is_sparse", "is_quantized"),
-        *("is_meta", "is_cuda", "is_cpu", "is_mps", "is_xpu"),
-    }
-)
-"""What forward may ask of a tensor that does not depend on the batch."""
 
 
 _DEVICE_READERS = frozenset({"device", "is_meta", "is_cuda", "is_cpu", "get_device"})

@@ -1,8 +1,8 @@
-"""Networks of which one run is enough: what a run on two samples would say is known."""
+"""Networks of which one run is enough: it says what a run on two samples would say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
@@ -17,35 +17,54 @@ import vggscope
 from tests.test_zoo import call_inputs
 from tests.zoo import ZOO, Calls
 from vggscope.errors import ModelError, ShapeError
-from vggscope.graph import Network
+from vggscope.graph import Network, Node
+from vggscope.ops.base import Op
 from vggscope.sources.resolve import resolve
-from vggscope.trace import sample_runs
 from vggscope.trace.network import network_of
+from vggscope.trace.other_batches import Grown, OtherBatches
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
+
+def all_fields(network: Network) -> list[object]:
+    """What a Network holds, fields that are not compared included."""
+    fields = {name: value for name, value in vars(network).items() if name in Network.__dataclass_fields__}  # type: ignore[attr-defined]
+    return [*map(_described, fields.pop("nodes")), _described(fields), [vars(tensor) for tensor in network.outputs]]
+
+
+def _described(value: object) -> object:
+    """A value with the fields of its ops, of which those of the layout in memory are not compared."""
+    if isinstance(value, (Op, Node)):
+        return {"": type(value), **{name: _described(item) for name, item in vars(value).items()}}
+    return {name: _described(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def once_and_twice(make: Callable[[], Network], monkeypatch: pytest.MonkeyPatch) -> tuple[Network | None, Network]:
     """The Network of one run, None if a second one was needed, and that of two runs."""
     answers: list[bool] = []
 
-    def noted(*args: object) -> bool:
-        answers.append(is_sample_wise(*args))  # type: ignore[arg-type]
-        return answers[-1]
+    def noted(self: OtherBatches, nodes: Sequence[Node]) -> Grown | None:
+        found = grown(self, nodes)
+        answers.append(found is not None)
+        return found
 
-    is_sample_wise = sample_runs.is_sample_wise
+    grown = OtherBatches.grown
     with monkeypatch.context() as patch:
-        patch.setattr(sample_runs, "is_sample_wise", noted)
+        patch.setattr(OtherBatches, "grown", noted)
         once = make()
-        patch.setattr(sample_runs, "is_sample_wise", lambda *_: False)
+        patch.setattr(OtherBatches, "grown", lambda *_: None)
         return (once if any(answers) else None), make()
+
+
+def fields_of(network: Network | None) -> list[object] | None:
+    return None if network is None else all_fields(network)
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_one_run_says_what_two_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, inputs = ZOO[name]()
     once, twice = once_and_twice(lambda: network_of(module.eval(), name, call_inputs(name, inputs)), monkeypatch)
-    assert once in (None, twice)
+    assert fields_of(once) in (None, all_fields(twice))
 
 
 @pytest.mark.slow
@@ -55,40 +74,123 @@ def test_a_convolutional_network_takes_one_run(name: str, monkeypatch: pytest.Mo
     assert once == twice
 
 
-FORWARDS: dict[str, Callable[[nn.Module, Tensor], object]] = {
+KNOWN: dict[str, Callable[[Any, Tensor], object]] = {
     "shape": lambda self, x: x * x.shape[0],
     "size": lambda self, x: x * x.size(0),
-    "len": lambda self, x: x * len(x),
-    "numel": lambda self, x: x * x.numel(),
-    "loop": lambda self, x: sum(x),
-    "unbind": lambda self, x: x.unbind(0)[0],
+    "numel": lambda self, x: x / x.numel(),
+    "unpacked": lambda self, x: self.linear(x.permute(0, 2, 3, 1).reshape(x.size()[0] * 6, 6, -1)),
+    "a view of sizes": lambda self, x: x.view(x.shape[0], -1),
+    "windows": lambda self, x: _windows(x, 3) + 1,
+    "negative axis": lambda self, x: x.view(x.size(dim=-4), x.size(-3), -1),
+    "unflattened": lambda self, x: x.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2),
     "first": lambda self, x: x[0],
-    "first two": lambda self, x: x[:2],
     "view": lambda self, x: x.view(1, -1),
-    "squeeze": lambda self, x: x.squeeze(),
     "mean": lambda self, x: x.mean(0),
     "total": lambda self, x: x.sum(),
+    "permuted": lambda self, x: x.permute(2, 0, 1, 3),
+    "written after a permutation": lambda self, x: x.permute(0, 2, 3, 1).add_(x.permute(0, 2, 3, 1)).contiguous(),
+    "tokens": lambda self, x: self.linear(x.flatten(2).transpose(1, 2)),
+    "tokens beside a parameter": lambda self, x: torch.cat((self.token.expand(x.shape[0], -1, -1), x.flatten(2)), 1),
+    "attention": lambda self, x: self.attention(*[x.flatten(2).transpose(1, 2)] * 3)[0],
+    "attention alone": lambda self, x: self.attention(*[x.flatten(2).mT] * 3, need_weights=False)[0].relu(),
+    "the largest": lambda self, x: x.max(1)[0],
+    "a product of heads": lambda self, x: _heads(x) @ _heads(x).transpose(-2, -1),
+    "a product by letters": lambda self, x: torch.einsum("nchw,ncij->nhcij", x, x),
+    "half of the channels": lambda self, x: x[:, :2].flatten(1),
+    "made like it": lambda self, x: torch.zeros_like(x).flatten(1),
+    "made of sizes": lambda self, x: torch.cat((x, torch.zeros(x.shape[0], 1, 6, 6)), 1),
+    "made by a tensor": lambda self, x: x + x.new_zeros(x.shape[0], 4, 1, 1),
+    "squared": lambda self, x: torch.zeros(x.shape[0], x.shape[0]) + x.sum(),
+    "counted": lambda self, x: x + torch.arange(x.shape[0]).view(-1, 1, 1, 1),
+    "written in part": lambda self, x: _written(x),
+    "stride": lambda self, x: x * x.stride(0),
+    "contiguous": lambda self, x: x if x.is_contiguous() else -x,
+    "an assertion": lambda self, x: _asserted(x),
+    "an int": lambda self, x: x if isinstance(x.shape[0], int) else -x,
+    "a comparison": lambda self, x: x if x.shape[0] > 0 and x.shape[0] != 0 and x.shape[1:] == (4, 6, 6) else -x,
+    "a slice": lambda self, x: torch.cat((x, x))[: x.shape[0]],
+    "rounded": lambda self, x: x.view(max(x.shape[0], 1), -(-x.shape[0] * 4 // x.shape[0]), -1),
+}
+"""What forward computes from a map of 1x4x6x6. What other batches do follows from one run."""
+
+UNKNOWN: dict[str, Callable[[Any, Tensor], object]] = {
+    "len": lambda self, x: x * len(x),
+    "loop": lambda self, x: sum(x),
+    "unbind": lambda self, x: x.unbind(0)[0],
+    "first two": lambda self, x: x[:2],
+    "as many": lambda self, x: torch.cat([x for _ in range(x.shape[0])], 1),
+    "repeated": lambda self, x: torch.cat([x] * x.shape[0], 1),
+    "split": lambda self, x: torch.cat(x.chunk(2), 1),
+    "odd": lambda self, x: x if x.shape[0] % 2 else -x,
+    "many": lambda self, x: x if x.shape[0] > 512 else -x,
+    "half": lambda self, x: x[: max(x.shape[0] // 2, 1)],
+    "true": lambda self, x: x if x.shape[0] - 1 else -x,
+    "a key": lambda self, x: {1: x, 2: -x}[x.shape[0]],
+    "a number": lambda self, x: x * int(x.shape[0]),
+    "a float": lambda self, x: x * float(x.shape[0] / 2),
+    "squeeze": lambda self, x: x.squeeze(),
     "each with each": lambda self, x: x.flatten(1) @ x.flatten(1).T,
     "each with each, by F.linear": lambda self, x: nn.functional.linear(x.flatten(1), x.flatten(1)),
-    "permuted": lambda self, x: x.permute(2, 0, 1, 3),
-    "tokens": lambda self, x: self.linear(x.flatten(2).transpose(1, 2)),
-    "half of the channels": lambda self, x: x[:, :2].flatten(1),
+    "groups": lambda self, x: nn.functional.conv2d(x.view(1, -1, 6, 6), torch.ones(x.shape[0], 4, 1, 1), groups=len(x)),
     "expanded": lambda self, x: x.expand(3, -1, -1, -1),
-    "made like it": lambda self, x: torch.zeros_like(x).flatten(1),
-    "stride": lambda self, x: x * x.stride(0),
+    "copied": lambda self, x: x.transpose(0, 1).contiguous().view(4, -1),
     "under vmap": lambda self, x: torch.vmap(lambda row: row * row.shape[0])(x),
     "a value": lambda self, x: x if x.sum() > 0 else -x,
-    "a constant": lambda self, x: self.linear.weight,
+    "a setting": lambda *args: _with_setting(*args),  # noqa: PLW0108 - it is defined below
+    "a constant": lambda self, x: (x, self.linear.weight),
 }
+"""What forward computes otherwise, or may, for other batches, or what one run does not tell."""
 
 
-@pytest.mark.parametrize("name", FORWARDS)
-def test_what_may_depend_on_the_batch_is_run_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = Calls(FORWARDS[name], conv=nn.Conv2d(3, 4, 3), linear=nn.Linear(4, 4))
-    forward = module.function
-    module.function = lambda self, x: forward(self, self.conv(x)) if name != "a constant" else (x, forward(self, x))
-    once, _ = once_and_twice(lambda: network_of(module, name, call_inputs(name, torch.zeros(1, 3, 8, 8))), monkeypatch)
-    assert once is None
+def _windows(x: Tensor, side: int) -> Tensor:
+    batch, channels, height, width = x.shape
+    x = x.view(batch, channels, height // side, side, width // side, side)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch * height * width // side**2, side * side, channels)
+
+
+def _heads(x: Tensor) -> Tensor:
+    return x.view(x.shape[0], 2, 2, -1).transpose(2, 3)
+
+
+def _written(x: Tensor) -> Tensor:
+    mask = x.new_zeros(x.shape[0], 6, 6)
+    mask[:, 1:3] = 1
+    return x * mask.unsqueeze(1)
+
+
+def _asserted(x: Tensor) -> Tensor:
+    torch._assert(x.shape[1] == 4, f"four channels are wanted, not those of {x.shape}, {x.shape[0]:03} {x.shape!r}")
+    return x.relu()
+
+
+def _with_setting(self: Any, x: Tensor) -> Tensor:
+    self.pool.stride = x.shape[0] + 1
+    result: Tensor = self.pool(x)
+    return result
+
+
+def _net(forward: Callable[[Any, Tensor], object]) -> nn.Module:
+    parts = {"conv": nn.Conv2d(3, 4, 3), "linear": nn.Linear(4, 4), "pool": nn.MaxPool2d(2)}
+    attention = nn.MultiheadAttention(4, 2, batch_first=True)
+    token = nn.Parameter(torch.ones(1, 1, 36))
+    return Calls(lambda self, x: forward(self, self.conv(x)), **parts, attention=attention, token=token)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 5])
+@pytest.mark.parametrize("name", [*KNOWN, *UNKNOWN])
+def test_one_run_of_a_forward_says_what_two_say(name: str, batch: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _net((KNOWN | UNKNOWN)[name]).eval()
+    once, twice = once_and_twice(lambda: network_of(module, name, (3, 8, 8), batch=batch), monkeypatch)
+    assert (once is not None) == (name in KNOWN)
+    assert fields_of(once) in (None, all_fields(twice))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_sizes_that_forward_reads_hold_for_a_batch(name: str) -> None:
+    module = _net(KNOWN[name]).eval()
+    given = torch.zeros(5, 3, 8, 8)
+    network = network_of(module, name, (3, 8, 8))
+    assert network.outputs[0].batched(5) == tuple(module(given).shape)
 
 
 def test_an_input_with_its_channels_last_is_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,21 +399,22 @@ def test_slices_of_channels_take_one_run(name: str, monkeypatch: pytest.MonkeyPa
     assert [vars(node) for node in once.nodes] == [vars(node) for node in twice.nodes]
 
 
-COPIED: dict[str, Callable[[nn.Module, Tensor], object]] = {
-    "contiguous": lambda self, x: x[:, :2].contiguous().relu(),
+COPIED: dict[str, Callable[[Any, Tensor], object]] = {
     "a view": lambda self, x: x[:, :2].reshape(-1, 8, 8),
     "rows": lambda self, x: self.linear(x[:, :2, 0]),
     "a sum over the batch's neighbours": lambda self, x: x[:, :1] + x,
     "in place": lambda self, x: x[:, :2].relu_() + 1,
     "a part of each map": lambda self, x: x[:, :, 2:].relu(),
+    "contiguous": lambda self, x: x[:, :2].contiguous().relu(),
 }
 
 
 @pytest.mark.parametrize("name", COPIED)
-def test_slices_that_more_samples_copy_take_two_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_that_more_samples_copy_are_copied(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = Calls(lambda self, x: COPIED[name](self, self.first(x)), first=nn.Conv2d(3, 4, 1), linear=nn.Linear(8, 8))
-    once, _ = once_and_twice(lambda: network_of(module, name, (3, 8, 8)), monkeypatch)
-    assert once is None
+    once, twice = once_and_twice(lambda: network_of(module, name, (3, 8, 8)), monkeypatch)
+    assert (once is None) == (name == "contiguous")  # which is a call that one sample does not need
+    assert fields_of(once) in (None, all_fields(twice))
 
 
 def test_the_size_of_a_weight_does_not_depend_on_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:

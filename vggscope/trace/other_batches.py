@@ -1,0 +1,607 @@
+"""Follow what other batches would do in a run on one sample.
+
+A run on one sample tells most of what a run on two would: the ops' rules give the shapes and costs for any batch, and a
+number that forward reads of a size knows its value for each (`batch_size`). What rules do not tell is asked of torch
+for the call alone: the layout in memory of two samples, where the tensors of a call are not all of their storage in the
+order of their axes, and the shape of what is made of sizes. Where that is not enough, the batches are lost, and forward
+runs on two samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice, zip_longest
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from vggscope.errors import ShapeError
+from vggscope.graph import Input, Node, Output
+from vggscope.ops.activation import ReLU, SiLU
+from vggscope.ops.attention import MultiheadAttention
+from vggscope.ops.base import Op, Shape
+from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
+from vggscope.ops.convolution import Convolution
+from vggscope.ops.elementwise import Elementwise
+from vggscope.ops.merge import Concatenation
+from vggscope.ops.normalization import BatchNorm2d
+from vggscope.ops.pooling import AvgPool2d, MaxPool2d
+from vggscope.ops.recorded import CallResult, Recorded
+from vggscope.ops.shape import Flatten
+from vggscope.ops.view import Reshape, Squeeze, Unsqueeze, View
+from vggscope.record import changed
+from vggscope.trace.batch_size import batch_size, batch_size_kind
+from vggscope.trace.functions import read
+from vggscope.trace.gradient_layouts import StridedLayout, contiguous
+from vggscope.trace.layout import (
+    is_whole,
+    kernel_layout,
+    laid_out,
+    layout_of,
+    with_layout,
+    without_layout,
+)
+from vggscope.trace.recorder import Constant, Recorder, shape_of
+from vggscope.trace.tensor_map import TensorMap
+from vggscope.trace.tensors import Function, plain_kinds, tensors_in
+from vggscope.trace.transforms import is_transforming
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+TensorT = TypeVar("TensorT", Input, Output)
+
+MANY = 1009
+"""A batch in which a slice of the first samples has its own size."""
+
+REVEALING_NOTHING = frozenset(
+    {
+        *(
+            "dim",
+            "ndim",
+            "dtype",
+            "device",
+            "layout",
+            "requires_grad",
+            "is_leaf",
+            "grad_fn",
+            "element_size",
+            "itemsize",
+        ),
+        *("is_floating_point", "is_complex", "is_nested", "is_sparse", "is_quantized"),
+        *("is_meta", "is_cuda", "is_cpu", "is_mps", "is_xpu"),
+    }
+)
+"""What forward may ask of a tensor that does not depend on the batch."""
+
+_OF_LAYOUT = frozenset({"stride", "is_contiguous", "storage_offset"})
+
+_REARRANGING = frozenset({"einsum", "tensordot", "scaled_dot_product_attention", "multi_head_attention_forward"})
+"""Functions whose results may not be in the order of their axes though their arguments are."""
+
+_ONE_ORDER = (Reshape, Flatten, Squeeze, Unsqueeze)
+"""Views of which a tensor in the order of its axes gives another one."""
+
+_ON_SLICES = (Convolution, BatchNorm2d, MaxPool2d, AvgPool2d, ReLU, SiLU, Concatenation)
+"""Ops on maps that return the samples of a slice of channels in the usual order."""
+
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
+"""Functions whose result is in the usual order if all tensors have one shape, of which each sample is whole."""
+
+
+class FollowedCall(NamedTuple):
+    """A call of a function, or of a layer's forward, that has become nodes or constants.
+
+    `name` is as `function_name` gives it, empty for a layer, and `layer` is a layer's op, None for a function. `given`
+    are the arguments with the sizes that depend on the batch, None without any.
+    """
+
+    function: Function
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    inputs: Sequence[Tensor]
+    name: str = ""
+    layer: Op | None = None
+    given: tuple[tuple[object, ...], dict[str, object]] | None = None
+
+
+class TensorLayout(NamedTuple):
+    """The shape and the strides of a tensor, and its dtype."""
+
+    shape: Shape
+    strides: Shape
+    dtype: torch.dtype
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the elements lie in memory in the order of the axes."""
+        return self.strides == usual_strides(self.shape) or StridedLayout(self.shape, self.strides).is_contiguous
+
+    @property
+    def has_usual_samples(self) -> bool:
+        """Whether those of each sample do, as in a slice of the channels of a batch."""
+        return self.strides[1:] == usual_strides(self.shape)[1:]
+
+    def empty(self) -> Tensor:
+        """Return a tensor without data like this one."""
+        import torch
+
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device="meta")
+
+
+@lru_cache(maxsize=4096)
+def usual_strides(shape: Shape) -> Shape:
+    """Return the strides of a tensor whose elements lie in memory in the order of its axes."""
+    return contiguous(shape).strides
+
+
+class OtherResult(NamedTuple):
+    """The result of a call for another batch, and what its op holds of the layout of its tensors."""
+
+    layout: TensorLayout
+    op_layout: tuple[tuple[str, object], ...] = ()
+
+
+class Grown(NamedTuple):
+    """The nodes, inputs and outputs of a run on one sample, with how they grow with the batch.
+
+    `layouts` returns the shapes and strides for two samples, None if each tensor just has a second sample.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    layouts: Callable[[], Mapping[str, StridedLayout]] | None
+
+
+@dataclass
+class OtherBatches:
+    """What is known of other batches in a run on one sample.
+
+    - `batches` are the other batches, two samples first.
+    - `shapes` are those of the inputs and nodes for each of them.
+    - `layouts` are those for two samples of the nodes whose layout in memory is not the usual one.
+    - `made` are the constants that forward makes of sizes, with their layouts for each batch.
+    - `ops` are the ops of nodes for two samples, where these lie otherwise in memory.
+    - `told` are the nodes whose shapes torch has told.
+    - `are_read`: forward has got a number that depends on the batch.
+    - `are_lost`: what other batches do is not known from this run. `are_in_layers`: nor are the ops of its layers.
+    """
+
+    recorder: Recorder
+    batches: tuple[int, ...] = (2, MANY)
+    shapes: dict[str, tuple[Shape, ...]] = field(default_factory=dict)
+    layouts: dict[str, TensorLayout] = field(default_factory=dict)
+    made: TensorMap[tuple[TensorLayout, ...]] = field(default_factory=TensorMap)
+    ops: dict[str, Op] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    are_read: bool = False
+    are_lost: bool = False
+    are_in_layers: bool = False
+    _before: dict[int, str | None] = field(default_factory=dict)
+    _ruled: int = 0
+    _followed: int = 0
+
+    def lose(self) -> None:
+        """Note that what other batches do is not known from this run."""
+        self.are_lost = True
+
+    def enter_layer(self) -> None:
+        """Note that a layer has such a size among its settings, so that its op would have it too."""
+        self.are_lost = self.are_in_layers = True
+
+    def begin(self, tensors: Sequence[Tensor], axes: Sequence[int | None]) -> None:
+        """Note the network's inputs for one sample, each with its batch axis."""
+        for given, tensor, axis in zip(self.recorder.inputs, tensors, axes):
+            shape = shape_of(tensor)
+            if not is_whole(tensor) or (axis is not None and shape[axis] != 1):
+                self.lose()
+            self.shapes[given.name] = tuple([_with_size(shape, axis, batch) for batch in self.batches])
+
+    def for_one(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Any, Any]:
+        """Return arguments with the sizes for one sample, the same objects if none of them depends on the batch."""
+        return (_for_batch(args, 0), _for_batch(kwargs, 0)) if has_size((args, kwargs)) else (args, kwargs)
+
+    def after(self, call: FollowedCall, result: object) -> object:
+        """Follow a call that has been recorded. Return its result, with sizes that depend on the batch."""
+        if self.are_lost:
+            return result
+        if is_transforming():
+            self.lose()
+            return result
+        results = tensors_in(result)
+        is_new, self._followed = len(self.recorder.nodes) > self._followed, len(self.recorder.nodes)
+        if call.name == "setitem":
+            results = tuple(call.inputs[:1])
+        if not results:
+            return self._after_reading(call, result)
+        names = [origin for origin in map(self.recorder.origin, results) if isinstance(origin, str)]
+        self._before = self._overwritten(call, results, names) if is_new and names else {}
+        try:
+            if not names:
+                self._make(call, results)
+            elif not is_new:
+                self._pass_on(call, names)
+            elif self._may_differ(call, names):
+                self._run_on_others(call, results, names)
+        except Exception:  # torch may refuse what forward does with two samples
+            self.lose()
+        return result
+
+    def _overwritten(self, call: FollowedCall, results: Sequence[Tensor], names: list[str]) -> dict[int, str | None]:
+        """Return the node that computed an input before the call wrote to it, None for a constant, by its id."""
+        if not call.inputs or results[0] is not call.inputs[0]:
+            return {}
+        node = self.recorder.nodes[names[0]]
+        is_constant = isinstance(node.op, WithConstants) and node.op.constants[0] is not None
+        return {id(results[0]): None if is_constant else next(iter(node.inputs), None)}
+
+    def _origin(self, tensor: Tensor) -> str | None:
+        """Return the node or input that a tensor is from, None for a constant."""
+        if id(tensor) in self._before:
+            return self._before[id(tensor)]
+        origin = self.recorder.origin(tensor)
+        return origin if isinstance(origin, str) else None
+
+    def _after_reading(self, call: FollowedCall, result: object) -> object:
+        """Return what a call tells of its tensors, with sizes that depend on the batch."""
+        if call.name in REVEALING_NOTHING or not self._depend_on_batch(call.inputs):
+            return result
+        shapes = self._shapes_of(call.inputs[0])
+        if shapes is None:
+            self.lose()
+            return result
+        if call.name in _OF_LAYOUT:
+            if call.function(self._layout(call.inputs[0], 0).empty(), *call.args[1:], **call.kwargs) != result:
+                self.lose()
+            return result
+        return self._size(call, shape_of(call.inputs[0]), shapes, result)
+
+    def _size(self, call: FollowedCall, shape: Shape, shapes: tuple[Shape, ...], result: object) -> object:
+        """Return the size that a call reads, for all batches."""
+        if call.name in ("numel", "nelement"):
+            return self._number((prod(shape), *map(prod, shapes)))
+        sizes = [self._number(numbers) for numbers in zip(shape, *shapes)]
+        if call.name == "shape" or (call.name == "size" and type(result) is not int):
+            import torch
+
+            return torch.Size(sizes)
+        if call.name == "size":
+            axis: Any = call.args[1] if len(call.args) > 1 else call.kwargs["dim"]
+            return sizes[axis]
+        if call.name != "len" or type(sizes[0]) is not int:
+            self.lose()
+        return result
+
+    def _number(self, values: tuple[int, ...]) -> Any:
+        number = batch_size(values, self.lose)
+        self.are_read |= type(number) is not int
+        return number
+
+    def _depend_on_batch(self, tensors: Sequence[Tensor]) -> bool:
+        return not self.recorder.is_constant(tensors) or (len(self.made) > 0 and any(t in self.made for t in tensors))
+
+    def _shapes_of(self, tensor: Tensor) -> tuple[Shape, ...] | None:
+        """Return the shapes of a tensor for the other batches; None if they are not known."""
+        if tensor in self.made:
+            return tuple([layout.shape for layout in self.made[tensor]])
+        name = self._origin(tensor)
+        if name is None:
+            return (shape_of(tensor),) * len(self.batches)
+        if name not in self.shapes:
+            self._follow_rules(name)
+        return self.shapes.get(name) if self.recorder.shapes[name] == tuple(tensor.shape) else None
+
+    def _follow_rules(self, last: str | None = None) -> None:
+        """Note the shapes of all nodes up to the last one by the rules of their ops."""
+        nodes = self.recorder.nodes
+        further = [*islice(reversed(nodes.values()), len(nodes) - self._ruled)]
+        while further and not self.are_lost:
+            node = further.pop()
+            self._ruled += 1
+            if node.name not in self.shapes:
+                shapes = self._shapes_by_rule(node)
+                if shapes is None:
+                    return self.lose()
+                self.shapes[node.name] = shapes
+            if node.name == last:
+                break
+        return None
+
+    def _shapes_by_rule(self, node: Node) -> tuple[Shape, ...] | None:
+        """Return the shapes of a node for the other batches by the rule of its op; None if it has none."""
+        op = node.op
+        if isinstance(op.without_constants, (Recorded, CallResult)):
+            return self._shapes_of_written(node)
+        if isinstance(op, WithComputedWeights):
+            weights = node.inputs[len(node.inputs) - len(op.matrices) :]
+            if any(shape != self.recorder.shapes[name] for name in weights for shape in self.shapes[name]):
+                return None
+        try:
+            return tuple([op.output_shape(*shapes) for shapes in self._shapes_read(node)])
+        except (ShapeError, ValueError, IndexError, TypeError):
+            return None
+
+    def _shapes_read(self, node: Node) -> list[tuple[Shape, ...]]:
+        """Return the shapes that a node reads, for each of the other batches."""
+        return [tuple([self.shapes[name][place] for name in node.inputs]) for place in range(len(self.batches))]
+
+    def _shapes_of_written(self, node: Node) -> tuple[Shape, ...] | None:
+        """Return the shapes of a tensor to whose memory another node has written; None for any other node."""
+        shape = self.recorder.shapes[node.name]
+        if node.op.name != "setitem":
+            return None
+        if isinstance(node.op, WithConstants):
+            return (shape,) * len(self.batches)
+        return self.shapes[node.inputs[0]] if self.recorder.shapes[node.inputs[0]] == shape else None
+
+    def _make(self, call: FollowedCall, results: Sequence[Tensor]) -> None:
+        """Note what a call makes of sizes, or of tensors that are made of sizes."""
+        if call.given is None and not self._depend_on_batch(call.inputs):
+            return
+        made = [self._run(call, place, [None] * len(results)) for place in range(len(self.batches))]
+        for number, result in enumerate(results):
+            self.made[result] = tuple([others[number].layout for others in made])
+            origin = self.recorder.origin(result)
+            if isinstance(origin, Constant) and self.made[result][0].shape != result.shape:
+                self.recorder.weights.varying.add(origin.call)
+
+    def _pass_on(self, call: FollowedCall, names: Sequence[str]) -> None:
+        """Follow a call that returns what a node has computed, as `contiguous` may: it may copy two samples."""
+        if call.given is not None:
+            self.lose()
+        for name in names:
+            if name in self.layouts and self._run(call, 0, [None])[0].layout != self.layouts[name]:
+                self.lose()
+
+    def _may_differ(self, call: FollowedCall, names: Sequence[str]) -> bool:
+        """Return whether a call may not be known by the rule of its op, or may lie otherwise in memory."""
+        node = self.recorder.nodes[names[0]]
+        op = node.op.without_constants
+        if (
+            call.name in _REARRANGING
+            or isinstance(op, MultiheadAttention)
+            or any(self._needs_torch(call, name) for name in names)
+        ):
+            return True
+        if self.layouts.keys().isdisjoint(node.inputs):
+            return isinstance(op, View) and not isinstance(op, _ONE_ORDER)
+        return not self._takes_slices(node, op)
+
+    def _takes_slices(self, node: Node, op: Op) -> bool:
+        """Return whether torch runs a node in the same way on slices of channels as on whole tensors."""
+        slices = [self.layouts[name] for name in node.inputs if name in self.layouts]
+        if op.overwrites or not all(len(own.shape) == len("NCHW") and own.has_usual_samples for own in slices):
+            return False
+        if isinstance(op, Elementwise):
+            shapes = {self.recorder.shapes[name] for name in node.inputs}
+            return op.function in _ARITHMETIC and shapes == {self.recorder.shapes[node.name]}
+        return isinstance(op, _ON_SLICES)
+
+    def _run_on_others(self, call: FollowedCall, results: Sequence[Tensor], names: Sequence[str]) -> None:
+        """Ask torch for the results of a call for two samples, and for all batches if no rule tells their shapes."""
+        told = {name for name in names if self._needs_torch(call, name)}
+        if any(self.recorder.macs(name) != 0 for name in told):
+            return self.lose()
+        own = [self.recorder.nodes[name].op for name in names]
+        others = [self._run(call, place, own) for place in range(len(self.batches) if told else 1)]
+        if len(names) != len(results) or any(len(other) != len(results) for other in others):
+            return self.lose()
+        self.told |= told
+        for name, op, result, *found in zip(names, own, results, *others):
+            if name in told:
+                self.shapes[name] = tuple([other.layout.shape for other in found])
+            if not (found[0].layout.is_usual and result.is_contiguous()):
+                self.layouts[name] = found[0].layout
+            if any(getattr(_inner(op), key) != value for key, value in found[0].op_layout):
+                self.ops[name] = _with_layout(op, dict(found[0].op_layout))
+        return None
+
+    def _needs_torch(self, call: FollowedCall, name: str) -> bool:
+        """Return whether the op of a node holds sizes that may depend on the batch."""
+        if call.given is not None or call.name == "unflatten":
+            return True
+        is_recorded = isinstance(self.recorder.nodes[name].op.without_constants, (Recorded, CallResult))
+        return is_recorded or (len(self.made) > 0 and any(tensor in self.made for tensor in call.inputs))
+
+    def _run(self, call: FollowedCall, place: int, ops: Sequence[Op | None]) -> tuple[OtherResult, ...]:
+        """Return the results of a call for another batch, whose ops are these for one sample."""
+        layouts = {id(tensor): self._layout(tensor, place) for tensor in call.inputs}
+        arguments = call.given or (call.args, call.kwargs)
+        signature = _described(arguments, place + 1, layouts)
+        key = None if signature is None else (call.layer or call.function, call.name, signature)
+        known = None if key is None else _KNOWN.get(key)
+        if known is None:
+            known = self._asked(call, place, layouts, ops)
+            if key is not None:
+                if len(_KNOWN) >= MOST_KNOWN:
+                    _KNOWN.clear()
+                _KNOWN[key] = known
+        return known
+
+    def _asked(
+        self, call: FollowedCall, place: int, layouts: Mapping[int, TensorLayout], ops: Sequence[Op | None]
+    ) -> tuple[OtherResult, ...]:
+        """Return the results of a call for another batch as torch gives them."""
+        tensors = {key: layout.empty() for key, layout in layouts.items()}
+        given = call.given or (call.args, call.kwargs)
+        args, kwargs = _for_batch(given, place + 1, lambda tensor: tensors[id(tensor)])
+        function = call.function
+        if place > 0 and call.name == "view":
+            function = type(call.inputs[0]).reshape  # the shape alone counts
+        if not call.inputs:
+            kwargs = {"device": "meta", **kwargs}
+        order = kernel_layout(call.name, args)
+        result = function(*args, **kwargs) if order is None else laid_out(order, function, *args, **kwargs)
+        inputs = tuple([tensors[id(tensor)] for tensor in call.inputs])
+        results = inputs[:1] if call.name == "setitem" else tensors_in(result)
+        return tuple([_other_result(call, op, args, inputs, own) for op, own in zip_longest(ops, results)])
+
+    def _layout(self, tensor: Tensor, place: int) -> TensorLayout:
+        """Return the layout of a tensor for another batch, the usual one for all but two samples."""
+        if tensor in self.made:
+            return self.made[tensor][place]
+        name = self._origin(tensor)
+        if name is None:
+            return TensorLayout(shape_of(tensor), tensor.stride(), tensor.dtype)
+        if place == 0 and name in self.layouts:
+            return self.layouts[name]
+        shapes = self._shapes_of(tensor)
+        if shapes is None:
+            raise UnknownBatch
+        return TensorLayout(shapes[place], usual_strides(shapes[place]), tensor.dtype)
+
+    def grown(self, nodes: Sequence[Node]) -> Grown | None:
+        """Return nodes with their growth; None if this run does not tell how each of them grows with the batch."""
+        self._follow_rules()
+        recorder = self.recorder
+        if self.are_lost or not all(recorder.output_origins):
+            return None
+        if not all(map(self._is_proportional, recorder.nodes.values())):
+            return None
+        inputs = tuple([self._with_growth(given, given.name) for given in recorder.inputs])
+        outputs = tuple(map(self._with_growth, recorder.outputs, recorder.output_origins))
+        grown = tuple(map(self._node_with_growth, nodes))
+        is_usual = all(node.batch_growth is None for node in grown)
+        is_usual = is_usual and all(layout.has_usual_samples for layout in self.layouts.values())
+        return Grown(grown, inputs, outputs, None if is_usual else self._strided)
+
+    def _is_proportional(self, node: Node) -> bool:
+        """Return whether each sample adds to the output of a node, and to its cost, what the second one adds."""
+        one, others = self.recorder.shapes[node.name], self.shapes[node.name]
+        if node.name in self.layouts and self.layouts[node.name].shape != others[0]:
+            return False
+        if any(_further(one, others[0], batch) != shape for batch, shape in zip(self.batches, others)):
+            return False
+        if node.name in self.told:
+            return True
+        cost = self.recorder.macs(node.name)
+        if cost is None:
+            return False
+        return all(
+            node.op.macs(shapes, output) == (cost if output == one else batch * cost)
+            for batch, shapes, output in zip(self.batches, self._shapes_read(node), others)
+        )
+
+    def _with_growth(self, tensor: TensorT, name: str) -> TensorT:
+        """Return an input, or an output that this node returns, with its growth."""
+        return replace(tensor, batch_growth=growth_of(tensor.shape, self.shapes[name][0]))
+
+    def _node_with_growth(self, node: Node) -> Node:
+        growth = growth_of(self.recorder.shapes[node.name], self.shapes[node.name][0])
+        op = self.ops.get(node.name)
+        return node if growth is None and op is None else changed(node, batch_growth=growth, batched_op=op)
+
+    def _strided(self) -> dict[str, StridedLayout]:
+        """Return the shape and strides of each input and node for two samples."""
+        usual = {name: StridedLayout(shapes[0], usual_strides(shapes[0])) for name, shapes in self.shapes.items()}
+        return usual | {name: StridedLayout(layout.shape, layout.strides) for name, layout in self.layouts.items()}
+
+
+class UnknownBatch(Exception):
+    """The shape of a tensor is not known for another batch."""
+
+
+_WRAPPERS = (WithConstants, WithComputedWeights, WithMasks)
+
+
+def _inner(op: Op) -> Op:
+    """Return an op without its wrappers."""
+    return _inner(op.op) if isinstance(op, _WRAPPERS) else op
+
+
+def _with_layout(op: Op, layout: dict[str, object]) -> Op:
+    """Return an op with another layout of its tensors."""
+    return changed(op, op=_with_layout(op.op, layout)) if isinstance(op, _WRAPPERS) else changed(op, **layout)
+
+
+def _other_result(
+    call: FollowedCall, op: Op | None, args: tuple[object, ...], inputs: tuple[Tensor, ...], result: Tensor
+) -> OtherResult:
+    """Return a result with what its op holds of the layout of its tensors, given that for one sample."""
+    layout = TensorLayout(shape_of(result), result.stride(), result.dtype)
+    if op is None:
+        return OtherResult(layout)
+    other = with_layout(without_layout(_inner(op)), inputs, result)
+    if call.name in ("matmul", "einsum"):
+        (other, *_) = read(call.name, False, args, {}, inputs, (result,)).ops
+    return OtherResult(layout, tuple(layout_of(other).items()))
+
+
+MOST_KNOWN = 20_000
+"""The most calls whose results are remembered. One more, and all are forgotten."""
+
+_PLAIN = frozenset({bool, int, float, str, type(None), type(Ellipsis)})
+"""Types of arguments whose equal values do the same in torch. `True`, `1` and `1.0` differ in their types."""
+
+_KNOWN: dict[Hashable, tuple[OtherResult, ...]] = {}
+"""What torch has returned for calls without data, which depends on the layouts of tensors and on plain values."""
+
+
+def _described(value: Any, place: int, layouts: Mapping[int, TensorLayout]) -> Hashable:
+    """Return an argument for a batch, with the layouts of its tensors; None if it may be more than a plain value."""
+    kind = type(value)
+    if kind in plain_kinds():
+        return layouts.get(id(value))
+    if kind is batch_size_kind():
+        return int, value.values[place]
+    if kind is slice:
+        value = value.start, value.stop, value.step
+    elif kind is dict:
+        value = [*value, *value.values()]
+    elif not _is_sequence(value):
+        return (kind, value) if kind in _PLAIN or kind.__module__ == "torch" else None
+    items = [_described(item, place, layouts) for item in value]
+    return None if None in items else (kind, *items)
+
+
+def _with_size(shape: Shape, axis: int | None, size: int) -> Shape:
+    return shape if axis is None else (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def _further(one: Shape, two: Shape, batch: int) -> Shape | None:
+    """Return the shape for a batch if each sample adds what the second one adds; None for another number of axes."""
+    if len(one) != len(two):
+        return None
+    return tuple([size + (larger - size) * (batch - 1) for size, larger in zip(one, two)])
+
+
+def growth_of(one: Shape, two: Shape) -> Shape | None:
+    """Return by how much a second sample extends each axis; None if it doubles the first axis alone."""
+    growth = tuple(more - size for size, more in zip(one, two))
+    return None if growth == (*one[:1], *(0,) * (len(one) - 1)) and one else growth
+
+
+def has_size(value: Any) -> bool:
+    """Return whether an argument has a size that depends on the batch, also inside of containers."""
+    kind = type(value)
+    if kind is slice:
+        value = value.start, value.stop, value.step
+    elif kind is dict:
+        value = value.values()
+    elif not _is_sequence(value):
+        return kind is batch_size_kind()
+    return True in [has_size(item) for item in value]
+
+
+def _for_batch(value: Any, place: int, tensor: Callable[[Tensor], Tensor] | None = None) -> Any:
+    """Return an argument with its sizes for one batch, 0 for one sample, and with `tensor` applied to its tensors."""
+    kind = type(value)
+    if kind is batch_size_kind():
+        return value.values[place]
+    if kind in plain_kinds():
+        return value if tensor is None else tensor(value)
+    if _is_sequence(value):
+        return kind([_for_batch(item, place, tensor) for item in value])
+    if kind is dict:
+        return {key: _for_batch(item, place, tensor) for key, item in value.items()}
+    if kind is slice:
+        return slice(*_for_batch((value.start, value.stop, value.step), place, tensor))
+    return value
+
+
+def _is_sequence(value: object) -> bool:
+    """Return whether an argument is a list, a tuple or a torch.Size. A named tuple is a type of its own."""
+    return type(value) in (tuple, list) or (isinstance(value, tuple) and not hasattr(value, "_fields"))
