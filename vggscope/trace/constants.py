@@ -65,10 +65,6 @@ class ConstantValues:
         if not values.is_meta and values.numel() <= LARGEST_GIVEN and values.layout == torch.strided:
             self.known[tensor] = values.detach()
 
-    def leaf(self, tensor: Tensor, parameter: Parameter) -> None:
-        """Record that a tensor is a parameter."""
-        self.known[tensor] = ConstantValue("{}", (parameter.name,), (parameter.shape,))
-
     def buffer(self, tensor: Tensor) -> ConstantValue:
         """Return the value of a running statistic, which belongs to the weights."""
         name = self.buffers.get(tensor)
@@ -160,6 +156,11 @@ class ConstantValues:
             (one.shape, one.dtype) == (other.shape, other.dtype) for one, other in zip(found, results)
         )
         return found if is_alike else None
+
+
+def value_of_parameter(parameter: Parameter) -> ConstantValue:
+    """Return the value of a tensor that is a parameter."""
+    return ConstantValue("{}", (parameter.name,), (parameter.shape,))
 
 
 def _digest(values: Tensor) -> str:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError, OptionError
 from vggscope.record import record
-from vggscope.trace.constants import ConstantValues
+from vggscope.trace.constants import ConstantValues, value_of_parameter
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
 from vggscope.trace.other_batches import MANY, OtherBatches
-from vggscope.trace.parts import buffers_of, has_usual_parts, named_parts, parts_of
+from vggscope.trace.parts import buffers_of, has_usual_parts, parts_of, registered_tensors
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensor_map import TensorMap
 from vggscope.trace.tensors import meta_copy, meta_weight, plain_kinds
@@ -58,29 +58,14 @@ class Forward:
         """Return the watched run of forward on these inputs, with the error that it raised."""
         import torch
 
-        module, owned, device = self.module, self.owned, self.device
+        module, device = self.module, self.device
         state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, self.gradients))
-        origins: TensorMap[str | Constant] = TensorMap()
-        constants = ConstantValues(TensorMap(), TensorMap())
-        for key in owned.keys() & state.keys():
-            origins[state[key]] = owned[key]
-            if self.describes:
-                constants.leaf(state[key], *owned[key].parameters)
-        for key, buffer in with_shape(buffers_of(module)) if self.describes else ():
-            if key in state:
-                constants.buffers[state[key]] = key
-                constants.keep(state[key], buffer)
-        by_layer: dict[str, list[Tensor]] = {}
-        for key, weight in self.packed.items():
-            origins[weight] = owned[key]
-            constants.leaf(weight, *owned[key].parameters)
-            by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
-        paths = self.paths
+        constants = self._constants(state)
         recorder = Recorder(
-            origins,
+            TensorMap(self._owned(state)),
             constants,
             Writes(TensorMap()),
-            frozenset(paths.values()),
+            frozenset(self.paths.values()),
             WeightCalls(constants.buffers, self.dtype),
             dtype=self.dtype,
             compares=self.compares,
@@ -89,10 +74,10 @@ class Forward:
         )
         watch = Watch(
             recorder,
-            paths,
+            self.paths,
             device == META,
             self.gradients,
-            packed=by_layer,
+            packed=_by_layer(self.packed),
             compares=self.compares,
         )
         inputs = inputs.map(meta_copy) if device == META else inputs.to(device).map(lambda t: t.detach().clone())
@@ -117,6 +102,30 @@ class Forward:
             self.restore()
             _require_one_thread(watch)
         return watch, None
+
+    def _owned(self, state: Mapping[str, Tensor]) -> list[tuple[Tensor, Constant]]:
+        """Return the tensors of a run that are parameters, or packed weights, with their origins."""
+        tensors = {**state, **self.packed}
+        return [(tensors[key], constant) for key, constant in self.owned.items() if key in tensors]
+
+    def _constants(self, state: Mapping[str, Tensor]) -> ConstantValues:
+        """Return what is known of the parameters and buffers in a run, if it describes constants."""
+        if not self.describes:
+            return ConstantValues(TensorMap(), TensorMap())
+        known = [(tensor, value_of_parameter(*constant.parameters)) for tensor, constant in self._owned(state)]
+        buffers = [(key, buffer) for key, buffer in with_shape(buffers_of(self.module)) if key in state]
+        constants = ConstantValues(TensorMap(known), TensorMap((state[key], key) for key, _ in buffers))
+        for key, buffer in buffers:
+            constants.keep(state[key], buffer)
+        return constants
+
+
+def _by_layer(packed: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """Return packed weights by the paths of their layers."""
+    by_layer: dict[str, list[Tensor]] = {}
+    for key, weight in packed.items():
+        by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
+    return by_layer
 
 
 def _end(recorder: Recorder, result: object) -> None:
@@ -157,29 +166,14 @@ def replaced_tensors(module: nn.Module, state: dict[str, Tensor]) -> AbstractCon
 @contextmanager
 def _exchanged(module: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
     """Replace tensors in the dicts that hold them within the block: torch looks up each one by its path."""
-    before: list[tuple[dict[str, Any], str, Tensor]] = []
-    for registered, name, key, tensor in _registrations(module):
-        replacement = state.get(key)
-        if replacement is not None:
-            before.append((registered, name, tensor))
-            registered[name] = replacement
+    replaced = [registered for registered in registered_tensors(module) if registered[0] in state]
+    for path, _, holder, name in replaced:
+        holder[name] = state[path]
     try:
         yield
     finally:
-        for registered, name, tensor in before:
-            registered[name] = tensor
-
-
-def _registrations(module: nn.Module) -> list[tuple[dict[str, Any], str, str, Tensor]]:
-    """Return the dicts that hold a module's parameters and buffers, each with a name, its path and the tensor."""
-    return [
-        (registered, name, f"{path}.{name}" if path else name, tensor)
-        for path, part in named_parts(module)
-        for registered in (part._parameters, part._buffers)
-        if registered
-        for name, tensor in registered.items()
-        if tensor is not None
-    ]
+        for _, tensor, holder, name in replaced:
+            holder[name] = tensor
 
 
 def with_shape(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
@@ -192,7 +186,7 @@ def with_shape(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
 def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Return a replacement for each parameter and buffer by name, with the sharing of the module's own."""
     replaced: dict[int, Tensor] = {}
-    state = with_shape((key, tensor) for _, _, key, tensor in _registrations(module))
+    state = with_shape((path, tensor) for path, tensor, *_ in registered_tensors(module))
     for _, tensor in state:
         if id(tensor) not in replaced:
             replaced[id(tensor)] = replacement(tensor)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+RegisteredTensor = tuple[str, "Tensor", dict[str, Any], str]
+"""The path of a tensor in a module, the tensor, the dict of a part that holds it, and its name there."""
+
+
 class _Listing:
     """The parts of a module with their paths, and their tensors, each once.
 
@@ -29,18 +33,24 @@ class _Listing:
             self.parts = list(module.named_modules())
 
     @cached_property
+    def registered_parameters(self) -> list[RegisteredTensor]:
+        """The registrations of parameters, of which several may be of one tensor."""
+        return _registrations([(path, part._parameters) for path, part in self.parts if part._parameters])
+
+    @cached_property
+    def registered_buffers(self) -> list[RegisteredTensor]:
+        """The registrations of buffers."""
+        return _registrations([(path, part._buffers) for path, part in self.parts if part._buffers])
+
+    @cached_property
     def parameters(self) -> list[tuple[str, Tensor]]:
         """The parameters by name."""
-        if not self.is_usual:
-            return list(self._module.named_parameters())
-        return _named([(path, part._parameters) for path, part in self.parts if part._parameters])
+        return _named(self.registered_parameters) if self.is_usual else list(self._module.named_parameters())
 
     @cached_property
     def buffers(self) -> list[tuple[str, Tensor]]:
         """The buffers by name."""
-        if not self.is_usual:
-            return list(self._module.named_buffers())
-        return _named([(path, part._buffers) for path, part in self.parts if part._buffers])
+        return _named(self.registered_buffers) if self.is_usual else list(self._module.named_buffers())
 
 
 _KNOWN: dict[int, _Listing] = {}
@@ -110,6 +120,12 @@ def tensors_of(module: nn.Module) -> list[Tensor]:
     return [tensor for named in (listed.parameters, listed.buffers) for _, tensor in named]
 
 
+def registered_tensors(module: nn.Module) -> list[RegisteredTensor]:
+    """Return the registrations of a module's parameters, then those of its buffers."""
+    listed = _listed(module)
+    return [*listed.registered_parameters, *listed.registered_buffers]
+
+
 def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return a module and its parts with their paths, each once, as the methods of nn.Module list them."""
     found: list[tuple[str, nn.Module]] = []
@@ -128,16 +144,24 @@ def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _named(registered: list[tuple[str, Any]]) -> list[tuple[str, Tensor]]:
-    """Return the tensors of parts with their names, each once."""
+def _registrations(holders: list[tuple[str, dict[str, Any]]]) -> list[RegisteredTensor]:
+    """Return what is registered in the dicts of parts, which stand with the paths of the parts."""
+    return [
+        (f"{path}.{name}" if path else name, tensor, holder, name)
+        for path, holder in holders
+        for name, tensor in holder.items()
+        if tensor is not None
+    ]
+
+
+def _named(registered: list[RegisteredTensor]) -> list[tuple[str, Tensor]]:
+    """Return the tensors with their first names, each once."""
     visited: set[int] = set()
     found: list[tuple[str, Tensor]] = []
-    for path, tensors in registered:
-        prefix = f"{path}." if path else ""
-        for name, tensor in tensors.items():
-            if tensor is not None and id(tensor) not in visited:
-                visited.add(id(tensor))
-                found.append((prefix + name, tensor))
+    for path, tensor, *_ in registered:
+        if id(tensor) not in visited:
+            visited.add(id(tensor))
+            found.append((path, tensor))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ref
 
@@ -34,9 +34,9 @@ class TensorMap(MutableMapping["Tensor", ValueT], Generic[ValueT]):
     0
     """
 
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[ref[Tensor], ValueT]] = {}
-        self._most = FEWEST
+    def __init__(self, items: Iterable[tuple[Tensor, ValueT]] = ()) -> None:
+        self._entries = {id(tensor): (ref(tensor), value) for tensor, value in items}
+        self._most = max(FEWEST, 2 * len(self._entries))
 
     def __getitem__(self, tensor: Tensor) -> ValueT:
         reference, value = self._entries[id(tensor)]
