@@ -207,13 +207,12 @@ class Node:
         return f"{self.name} ({self.label})" if self.label not in ("", self.name) else self.name
 
 
-def _predicts_memory(node: Node) -> bool:
+def _predicts_memory(node: Node, *, has_gradient: bool) -> bool:
     """Whether the rules of a node's op give to the byte what torch allocates, for each batch."""
-    if not node.op.predicts_memory or node.reads_computed_weight or node.custom_backward:
+    if node.reads_computed_weight or node.custom_backward or (node.detached and not node.dtype):
         return False
-    if node.detached and not node.dtype:
-        return False
-    return node.batched_op is None or node.batched_op.predicts_memory
+    ops = (node.op, node.batched_op or node.op)
+    return all(op.predicts_memory if has_gradient else op.predicts_without_gradient for op in ops)
 
 
 def _differs_batched(node: Node) -> bool:
@@ -229,6 +228,16 @@ def _batched(node: Node) -> Node:
     op, copies = node.batched_op or node.op, node.copies_batched_gradient
     calls = tuple(map(_batched, node.weight_calls))
     return replace(node, op=op, copies_gradient=copies, keeps_gradient=False, weight_calls=calls)
+
+
+def differentiable(nodes: Iterable[Node]) -> frozenset[str]:
+    """Return the names of the nodes whose output has a gradient in training."""
+    names: set[str] = set()
+    for node in nodes:
+        is_trained = True in [parameter.trainable for parameter in node.parameters]
+        if node.passes_gradient and (is_trained or not names.isdisjoint(node.inputs)):
+            names.add(node.name)
+    return frozenset(names)
 
 
 def with_weight_calls(nodes: Iterable[Node]) -> tuple[Node, ...]:
@@ -850,7 +859,8 @@ class Network:
         """
         if self.training_step is not None or not self.follows_rules:
             return False
-        if not all(map(_predicts_memory, self.with_weight_calls.nodes)):
+        calls, names = self.with_weight_calls.nodes, self.with_weight_calls.differentiable
+        if any(not _predicts_memory(n, has_gradient=n.name in names) for n in calls):
             return False
         if not self.knows_layouts and any(n.op.needs_layout for n in self.with_weight_calls.nodes):
             return False
@@ -869,8 +879,8 @@ class Network:
             return False
         calls = self.with_weight_calls.nodes
         parameters = [parameter for node in calls for parameter in node.parameters]
-        dtypes = {t.dtype for t in self.inputs} | {p.dtype for p in parameters} | {n.dtype for n in self.nodes}
-        dtypes |= {call.dtype for call in calls if not call.detached}
+        dtypes = {t.dtype for t in self.inputs} | {p.dtype for p in parameters}
+        dtypes |= {node.dtype for node in calls if not (node.detached and node.dtype.startswith(("int", "bool")))}
         is_real = not self.dtype.startswith("complex")
         return dtypes == {""} and is_real and len(parameters) == len({parameter.name for parameter in parameters})
 
@@ -886,6 +896,16 @@ class Network:
         if not any(node.weight_calls for node in self.nodes):
             return self
         return replace(self, nodes=with_weight_calls(self.nodes))
+
+    @cached_property
+    def differentiable(self) -> frozenset[str]:
+        """The names of the nodes whose output has a gradient in training.
+
+        >>> import vggscope
+        >>> len(vggscope.network("A").differentiable) == len(vggscope.network("A").nodes)
+        True
+        """
+        return differentiable(self.nodes)
 
     @cached_property
     def needs_gpu(self) -> bool:

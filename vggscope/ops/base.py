@@ -284,6 +284,11 @@ class Op:
         return False
 
     @property
+    def predicts_without_gradient(self) -> bool:
+        """Whether its rules do for tensors that have no gradient."""
+        return self.predicts_memory
+
+    @property
     def needs_layout(self) -> bool:
         """Whether `predicts_memory` holds only if the memory layouts of the tensors around it are known."""
         return False

@@ -131,6 +131,16 @@ class Elementwise(Op):
         return self.function in ("add", "mul", "sub") and (self.function == "add" or not self.inplace)
 
     @property
+    def predicts_without_gradient(self) -> bool:
+        is_plain = self.function in FIXED_DTYPES or (self.function == "masked_fill" and not self.inplace)
+        return self.predicts_memory or (is_plain and self._has_numbers)
+
+    @property
+    def _has_numbers(self) -> bool:
+        """Whether all arguments that are no tensors are numbers."""
+        return all(value is None or _is_number(value) for value in self.arguments_given)
+
+    @property
     def needs_layout(self) -> bool:
         return self.function == "contiguous"
 

@@ -28,9 +28,10 @@ _FILLED_WITH = {"zeros_like": 0.0, "new_zeros": 0.0, "ones_like": 1.0, "new_ones
 
 _NUMBER = re.compile(r"-?\d+")
 _AXES = re.compile(r"(?:dims=)?[(\[]?-?\d+(?:, -?\d+)*,?[)\]]?")
-_INDEX = re.compile(r"\((slice\(None, None, None\), )*None,?\)")
+_VIEW_PART = r"(slice\((None|-?\d+), (None|-?\d+), (None|-?\d+)\)|-?\d+|Ellipsis)"
+_VIEW_INDEX = re.compile(rf"\(?{_VIEW_PART}(, {_VIEW_PART})*,?\)?")
 _LISTED = re.compile(r"\((?P<before>(?:slice\(None, None, None\), )*)\[(?P<places>\d+(?:, \d+)*)\],?\)")
-"""The texts of a flip's axes, and of an index with full slices and then a tensor, or a list."""
+"""The texts of a flip's axes, and of an index: that of a view, and full slices with a list."""
 
 RANDOM = frozenset(
     {
@@ -136,27 +137,26 @@ class Recorded(Op):
         return self._sets_masked
 
     @property
-    def looks_up(self) -> bool:
-        """Whether it reads a tensor at the positions that another one holds, as `table[index]` and `table[:, index]`"""
-        given = self.arguments_given
-        return self.function == "getitem" and given is not None and given[0] is None and self._is_index(given[1])
-
-    def _is_index(self, text: object) -> bool:
-        return len(self.recorded_inputs) == 2 and (text is None or bool(_INDEX.fullmatch(str(text))))
-
-    @property
     def predicts_memory(self) -> bool:
-        return self.looks_up
+        return self.function in READS_NO_VALUES
 
     @property
-    def gradient_layout(self) -> str:  # type: ignore[override]
-        return "contiguous" if self.looks_up else "usual"
+    def predicts_without_gradient(self) -> bool:
+        return self.predicts_memory or self._sets_number
+
+    @property
+    def _sets_number(self) -> bool:
+        """Whether it sets the values of a view to a number, as `x[:, 1:] = 0`."""
+        given = self.arguments_given
+        if self.function != "setitem" or given is None or len(given) != 3 or given[0] is not None:
+            return False
+        is_number = isinstance(given[2], (int, float)) and not isinstance(given[2], bool)
+        return is_number and bool(_VIEW_INDEX.fullmatch(str(given[1])))
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        return SavedTensors(inputs=(1,)) if self.looks_up else NOTHING
-
-    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
-        return ("copied", "none") if self.looks_up else super().input_gradients(inputs, output)
+        if self._sets_number:
+            return SavedTensors(passing=((),))  # the number as a tensor
+        return NOTHING
 
     @property
     def differentiates(self) -> bool:  # type: ignore[override]

@@ -12,6 +12,7 @@ from vggscope.ops.base import (
     LAYOUT_EXCHANGES,
     MOVES_VALUES,
     NOTHING,
+    KernelCall,
     Op,
     SavedTensors,
     Shape,
@@ -241,11 +242,22 @@ class Slice(View):
 
     @property
     def predicts_memory(self) -> bool:
-        """Whether it cuts one axis, of the samples only to one: torch makes a view, and a gradient, for each cut."""
+        """Whether it cuts axes, that of the samples only to one, and adds none if it cuts several."""
         if self.index[0] not in (_FULL, "...") and type(self.index[0]) is not int:
             return False
         cuts = [item for item in self.index if item not in (_FULL, None, "...")]
-        return len(cuts) == 1 and all(not isinstance(cut, tuple) or (cut[0] or 0) >= 0 for cut in cuts)
+        if not cuts or any(isinstance(cut, tuple) and (cut[0] or 0) < 0 for cut in cuts):
+            return False
+        return len(cuts) == 1 or (None not in self.index and all(isinstance(cut, tuple) for cut in cuts))
+
+    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
+        # torch makes a view, and later a gradient, for each axis that is cut.
+        (shape,) = inputs
+        cut = [axis for axis, (size, left) in enumerate(zip(shape, output)) if size != left]
+        if len(cut) < 2 or len(shape) != len(output):
+            return ()
+        shapes = [(*output[: axis + 1], *shape[axis + 1 :]) for axis in cut]
+        return tuple(KernelCall("slice", (place,), shape, shares=True) for place, shape in enumerate(shapes))
 
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         # An index of everything is an alias.
@@ -483,12 +495,17 @@ class Roll(View):
     """Each value moved by `shifts` positions along `dims`, from the end to the start."""
 
     function = "roll"
+    needs_layout = False
 
     shifts: tuple[int, ...]
     dims: tuple[int, ...]
 
     def torch_call(self, count: int) -> TorchCall:
         return call_of("roll", self.shifts, self.dims)
+
+    @property
+    def predicts_memory(self) -> bool:
+        return bool(self.dims)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         if not self.dims:

@@ -14,7 +14,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from vggscope.graph import Network, Node, with_weight_calls
+from vggscope.graph import Network, Node, differentiable, with_weight_calls
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.record import changed
@@ -194,11 +194,11 @@ def _copied_gradients(
         return None
     gradients = {output: contiguous(layouts[output].shape)}
     copies: set[str] = set()
-    bases = _bases(nodes)
+    bases, have_gradients = _bases(nodes), differentiable(nodes)
     try:
         for node in reversed(nodes):
             gradient = gradients.pop(node.name, None)
-            if gradient is None or not node.passes_gradient:
+            if gradient is None or node.name not in have_gradients:
                 continue
             op, operands, places = _operands(node, layouts)
             if _has_whole_parameter(node.op, layouts[node.name].shape):

@@ -320,8 +320,6 @@ class Recorder:
         ops = [
             with_layout(with_weights(op, call.weights), call.inputs, result) for op, result in zip(call.ops, results)
         ]
-        if call.ops[0].name == "getitem" and not all(map(_is_index, call.inputs[1:])):
-            self.weights.is_known = False
         sources = self._weight_names((*call.inputs, *call.weights))
         return self.weights.add(base, ops, sources, results, named, len(self.nodes))
 
@@ -726,13 +724,6 @@ def _keeps_gradient(op: Op, parameters: Sequence[Parameter]) -> bool:
 def _is_differentiable(result: Tensor) -> bool:
     """Return whether a tensor of this dtype can have a gradient."""
     return result.is_floating_point() or result.is_complex()
-
-
-def _is_index(tensor: Tensor) -> bool:
-    """Return whether a tensor may hold positions, as no mask does."""
-    import torch
-
-    return tensor.dtype is torch.int64
 
 
 def _lacks(own: frozenset[str], parameters: Sequence[Parameter]) -> bool:

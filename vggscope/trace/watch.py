@@ -21,6 +21,7 @@ from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithMasks
 from vggscope.ops.convolution import Convolution, TransposedConvolution
+from vggscope.ops.embedding import Lookup
 from vggscope.ops.recorded import PRE_HOOK, Recorded, Registered, Unknown
 from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.ops.regularization import AlwaysDropout
@@ -1189,7 +1190,18 @@ def _weight_call(call: WatchedCall, results: tuple[Tensor, ...]) -> Call:
     name = call.about.name
     if name in ("reshape_as", "view_as"):  # the other tensor gives the shape alone
         return read("reshape", False, (call.args[0], results[0].shape), {}, call.inputs[:1], results)
+    if name == "getitem" and (axis := _looked_up_axis(call.args[1])) is not None:
+        return Call((Lookup(axis),), call.inputs)
     return read(name, False, call.args, call.kwargs, call.inputs, results)
+
+
+def _looked_up_axis(index: object) -> int | None:
+    """Return the axis whose positions an index of full slices and a tensor of integers names; None for any other."""
+    import torch
+
+    *before, last = index if isinstance(index, tuple) else (index,)
+    is_last = isinstance(last, torch.Tensor) and last.dtype is torch.int64
+    return len(before) if is_last and all(part == slice(None) for part in before) else None
 
 
 def _parametrization_text(module: nn.Module) -> tuple[str, ...]:

@@ -204,6 +204,8 @@ class _CallBuilder:
                 last_input_first=True,
             )
             self.add(call, width)
+            if kernel.shares:
+                self.bases[output] = self.bases.get(inputs[0], inputs[0])
             names.append(output)
 
     def _add_single(self, node: Node, shapes: tuple[Shape, ...], shape: Shape) -> None:
