@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import vggscope
+from tests.local_maxima import require_equal_maxima
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.inputs import InputSize
@@ -229,3 +230,33 @@ def test_the_rules_of_drawn_networks_equal_torch(seed: int) -> None:
         ours, torchs = (simulate_step(one, config).peak_bytes(batch) for one in known)
         # The tensors of batch norms in half precision are those of the CPU in a recording.
         assert ours == torchs or (dtype and ours > torchs), (mode, batch, dtype)
+
+
+class Patches(nn.Module):
+    """Layers over the patches of a map, as in MobileViT: a view of one sample is a copy of two."""
+
+    def __init__(self, attends: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+        self.part = nn.Sequential(nn.LayerNorm(8), Attends(8, is_fused=True) if attends else nn.Linear(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        batch, channels, height, width = x.shape
+        high, wide = height // 2, width // 2
+        x = x.reshape(batch * channels * high, 2, wide, 2).transpose(1, 2)
+        x = x.reshape(batch, channels, high * wide, 4).transpose(1, 3).reshape(batch * 4, high * wide, channels)
+        x = self.part(x)
+        x = x.contiguous().view(batch, 4, high * wide, channels).transpose(1, 3)
+        x = x.reshape(batch * channels * high, wide, 2, 2).transpose(1, 2).reshape(batch, channels, height, width)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("attends", [False, True])
+def test_a_view_of_one_sample_may_be_a_copy_of_several(attends: bool) -> None:
+    module = Patches(attends)
+    network = vggscope.network(module, (3, 8, 8))
+    assert any(node.batched_op and node.batched_op.allocates and not node.op.allocates for node in network.nodes)
+    assert any(node.batched_until is not None for node in network.nodes)
+    assert network.predicts_memory
+    require_equal_maxima(module, network, (3, 8, 8))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from dis import get_instructions
-from itertools import groupby
 from typing import Any
 
 import pytest
@@ -15,47 +13,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import vggscope
-from vggscope.analysis.memory.allocation_log import StepTimeline
-from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import StepConfig
-from vggscope.graph import Network
-from vggscope.inputs import InputSize
+from tests.local_maxima import require_equal_maxima
 from vggscope.sources.entry import packed, unpacked
-from vggscope.trace.inputs import from_sizes
-from vggscope.trace.step import recorded_steps
 
 SIZE = (3, 16, 16)
-
-
-def maxima(timeline: StepTimeline, batch: int) -> list[int]:
-    """The bytes alive at each local maximum of the passes, in order."""
-    sizes: dict[int, int] = {}
-    alive, levels = 0, [0]
-    for entry in timeline.entries[: timeline.optimizer_start]:
-        if entry.size is not None:
-            sizes[entry.tensor] = entry.size.at(batch)
-        alive += sizes[entry.tensor] if entry.size is not None else -sizes[entry.tensor]
-        levels.append(alive)
-    levels = [level for level, _ in groupby(levels)]
-    inner = zip(levels, levels[1:], [*levels[2:], 0])
-    return [level for before, level, after in inner if before < level > after]
-
-
-def holds(module: nn.Module, network: Network, mode: str) -> None:
-    """Compare the rules with a recording of torch, at each local maximum and with each optimizer's peak."""
-    inputs = from_sizes(module, [InputSize(SIZE)])
-    for batch in (1, 2, 5):
-        for runtime in ("cuda", "tracker"):
-            config = StepConfig(mode=mode, optimizer="sgd", runtime=runtime)
-            assert config.request is not None
-            steps, failure, _ = recorded_steps(module, network, inputs, replace(config.request, samples=batch), False)
-            assert failure is None
-            both = replace(network, steps=()).for_batch(batch), replace(network, steps=steps).for_batch(batch)
-            ours, torchs = (maxima(simulate_step(one, config), batch) for one in both)
-            assert ours == torchs, (batch, runtime)
-            for optimizer in ("sgd-momentum", "adam"):
-                other = replace(config, optimizer=optimizer)
-                assert len({simulate_step(one, other).peak_bytes(batch) for one in both}) == 1
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
@@ -114,8 +75,7 @@ def test_rules_give_the_memory_of_the_layers_of_training(run: Callable[[Any, Ten
     network = vggscope.network(module, SIZE)
     assert network.training_step is not None
     assert (network.predicts_training, network.predicts_inference, network.predicts_memory) == (True, True, False)
-    holds(module, network, "train")
-    holds(module, network, "inference")
+    require_equal_maxima(module, network, SIZE)
     summary = vggscope.summary(module, (1, *SIZE))
     assert not any("recorded" in text for text in summary.warnings)
     assert vggscope.measure(module, SIZE, batch=3, device="cpu").difference_bytes == 0
@@ -142,8 +102,7 @@ def test_rules_give_the_memory_of_several_outputs(run: Callable[[Any, Tensor], A
     module = Trunk(run)
     network = vggscope.network(module, SIZE)
     assert network.predicts_memory
-    holds(module, network, "train")
-    holds(module, network, "inference")
+    require_equal_maxima(module, network, SIZE)
 
 
 def dropped(net: Trunk, x: Tensor) -> Tensor:

@@ -140,8 +140,8 @@ class Node:
     - `batch_growth` is how much each axis of the output grows with each further sample of a batch. None is the usual
       case: the first axis is the batch dimension.
     - `irregular` nodes have MACs that are not proportional to the batch.
-    - `batched_op` is the op for batches above 1, if torch picks another memory layout for them. Only the memory
-      analysis reads it.
+    - `batched_op` is the op for batches above 1, if torch picks another memory layout for them. `batched_until` is then
+      what `named_until` is for them, None if it is the same. Only the memory analysis reads them.
     - `copies_gradient` is whether the backward first copies the gradient of the output into another memory layout, and
       `copies_batched_gradient` whether it does for batches above 1. `keeps_gradient` is whether, for one sample, the
       gradient of a parameter is a part of that of the output, or that of a computed weight is not summed. Only the
@@ -172,6 +172,7 @@ class Node:
     batch_growth: Shape | None = field(default=None, compare=False, repr=False)
     irregular: bool = field(default=False, compare=False, repr=False)
     batched_op: Op | None = field(default=None, compare=False, repr=False)
+    batched_until: str | None = field(default=None, compare=False, repr=False)
     copies_gradient: bool = field(default=False, compare=False, repr=False)
     copies_batched_gradient: bool = field(default=False, compare=False, repr=False)
     keeps_gradient: bool = field(default=False, compare=False, repr=False)
@@ -218,16 +219,22 @@ def _predicts_memory(node: Node, *, has_gradient: bool) -> bool:
 def _differs_batched(node: Node) -> bool:
     """Whether a node is another for batches above 1."""
     is_same_gradient = node.copies_gradient == node.copies_batched_gradient and not node.keeps_gradient
-    return node.batched_op is not None or not is_same_gradient or any(map(_differs_batched, node.weight_calls))
+    is_same = node.batched_op is None and node.batched_until is None and is_same_gradient
+    return not is_same or any(map(_differs_batched, node.weight_calls))
 
 
 def _batched(node: Node) -> Node:
     """Return a node as it is for batches above 1."""
     if not _differs_batched(node):
         return node
-    op, copies = node.batched_op or node.op, node.copies_batched_gradient
-    calls = tuple(map(_batched, node.weight_calls))
-    return replace(node, op=op, copies_gradient=copies, keeps_gradient=False, weight_calls=calls)
+    return changed(
+        node,
+        op=node.batched_op or node.op,
+        named_until=node.named_until if node.batched_until is None else node.batched_until,
+        copies_gradient=node.copies_batched_gradient,
+        keeps_gradient=False,
+        weight_calls=tuple(map(_batched, node.weight_calls)),
+    )
 
 
 def differentiable(nodes: Iterable[Node]) -> frozenset[str]:

@@ -49,10 +49,14 @@ class UnknownLayout(Exception):
 
 
 class InputGradients(NamedTuple):
-    """The layout of each input's gradient, and whether torch first copies the gradient of the output."""
+    """The layout of each input's gradient, and whether torch first copies the gradient of the output.
+
+    `is_kernels` is false for the layouts of tensors without data alone, if torch's kernels return contiguous ones.
+    """
 
     layouts: tuple[StridedLayout, ...]
     copies: bool = False
+    is_kernels: bool = True
 
 
 def contiguous(shape: Shape) -> StridedLayout:
@@ -129,17 +133,34 @@ def elementwise(shape: Shape, operands: Sequence[Strides]) -> StridedLayout:
     return in_order(shape, axes[::-1])
 
 
-def with_copied_gradients(network: Network, one: Recorder, two: Mapping[str, StridedLayout] | None) -> Network:
-    """Return the network with the nodes that copy gradients, if they are known. `one` and `two` are as below."""
+def with_copied_gradients(
+    network: Network,
+    one: Recorder,
+    two: Mapping[str, StridedLayout] | None,
+    named_until: Mapping[str, str] | None,
+) -> Network:
+    """Return the network with the nodes that copy gradients, if they are known.
+
+    `one` and `two` are as below. `named_until` is a node's on two samples, None if it is the same as on one.
+    """
     copies = copied_gradients(network.nodes, one, two)
-    # Of a view that is a copy for two samples, the run on one does not tell how long its source is needed.
-    if copies is None or any(
-        node.batched_op and node.batched_op.allocates != node.op.allocates for node in network.nodes
-    ):
+    if copies is None:
         return network
     nodes = tuple(_copying(node, *copies) for node in network.nodes)
+    if named_until is not None:
+        nodes = tuple(_with_name(node, named_until.get(node.name, "")) for node in nodes)
     knows = any(node.op.needs_layout for node in with_weight_calls(nodes))
     return replace(network, nodes=nodes, knows_layouts=knows)
+
+
+def has_other_views(nodes: Iterable[Node]) -> bool:
+    """Whether a view is a copy for two samples. Then the run on one does not tell how long its source is needed."""
+    return any(node.batched_op and node.batched_op.allocates != node.op.allocates for node in nodes)
+
+
+def _with_name(node: Node, until: str) -> Node:
+    """Return a node with the last one that runs while a variable refers to its output, on several samples."""
+    return changed(node, batched_until=None if until == node.named_until else until)
 
 
 def _copying(node: Node, alone: Set[str], several: Set[str]) -> Node:
@@ -169,8 +190,18 @@ def copied_gradients(
     layouts.update(weights)
     larger.update(weights)
     output = one.output or nodes[-1].name
-    alone, several = (_copied_gradients(nodes, output, given) for given in (layouts, larger))
+    alone, several = (_certain_copies(nodes, output, given) for given in (layouts, larger))
     return None if alone is None or several is None else (alone, several)
+
+
+def _certain_copies(nodes: Sequence[Node], output: str, layouts: Mapping[str, StridedLayout]) -> frozenset[str] | None:
+    """Return the nodes whose backward first copies the gradient of their output; None if that is not known, or if it
+    depends on whether the tensors have data.
+    """
+    copies, is_kernels = _copied_gradients(nodes, output, layouts)
+    if copies is None or is_kernels:
+        return copies
+    return copies if _copied_gradients(nodes, output, layouts, as_kernels=True)[0] == copies else None
 
 
 def layouts_of(recorder: Recorder) -> dict[str, StridedLayout]:
@@ -184,14 +215,16 @@ def _doubled(layout: StridedLayout) -> StridedLayout:
 
 
 def _copied_gradients(
-    nodes: Sequence[Node], output: str, layouts: Mapping[str, StridedLayout]
-) -> frozenset[str] | None:
+    nodes: Sequence[Node], output: str, layouts: Mapping[str, StridedLayout], *, as_kernels: bool = False
+) -> tuple[frozenset[str] | None, bool]:
     """Return the nodes whose backward first copies the gradient of their output; None if a layout is not known.
 
-    `layouts` are those of the inputs and the outputs of all nodes, and `output` is the value that the loss reads.
+    The second value is whether torch's kernels return gradients of the same layouts. `layouts` are those of the inputs
+    and the outputs of all nodes, and `output` is the value that the loss reads.
     """
     if output not in layouts or not layouts[output].is_contiguous:
-        return None
+        return None, True
+    is_kernels = True
     gradients = {output: contiguous(layouts[output].shape)}
     copies: set[str] = set()
     bases, have_gradients = _bases(nodes), differentiable(nodes)
@@ -201,19 +234,35 @@ def _copied_gradients(
             if gradient is None or node.name not in have_gradients:
                 continue
             op, operands, places = _operands(node, layouts)
-            if _has_whole_parameter(node.op, layouts[node.name].shape):
-                return None
-            found = _RULES[op.gradient_layout](op, gradient, operands, layouts[node.name])
-            if op.overwrites and node.name in bases:
-                found = _of_overwritten(found, layouts[node.inputs[0]], layouts[bases[node.name]])
+            found = _input_gradients(node, op, gradient, operands, layouts, bases)
+            is_kernels = is_kernels and found.is_kernels
+            if as_kernels and not found.is_kernels:
+                found = found._replace(layouts=tuple(contiguous(layout.shape) for layout in found.layouts))
             if found.copies:
                 copies.add(node.name)
             for name, place in places:
                 before, after = gradients.get(name), found.layouts[place]
                 gradients[name] = after if before is None else _sum(before, after)
     except (UnknownLayout, LookupError, ValueError):  # sparse tensors have no layout, and those of vmap other axes
-        return None
-    return frozenset(copies)
+        return None, True
+    return frozenset(copies), is_kernels
+
+
+def _input_gradients(
+    node: Node,
+    op: Op,
+    gradient: StridedLayout,
+    operands: Sequence[StridedLayout],
+    layouts: Mapping[str, StridedLayout],
+    bases: Mapping[str, str],
+) -> InputGradients:
+    """Return the gradients of a node's inputs. `bases` are the values whose memory views show."""
+    if _has_whole_parameter(node.op, layouts[node.name].shape):
+        raise UnknownLayout
+    found = _RULES[op.gradient_layout](op, gradient, operands, layouts[node.name])
+    if op.overwrites and node.name in bases:
+        return _of_overwritten(found, layouts[node.inputs[0]], layouts[bases[node.name]])
+    return found
 
 
 def _of_overwritten(found: InputGradients, part: StridedLayout, base: StridedLayout) -> InputGradients:
@@ -336,16 +385,20 @@ def _rectified(
 def _normalized_rows(
     op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
-    """That of a dense gradient whose rows are in order keeps its layout, wherever its features lie."""
+    """That of a dense gradient keeps its layout, wherever its features lie, but for the order of the rows."""
     if output.shape[-1] <= 1 or gradient.strides[-1] == 1:
         return _contiguous(op, gradient, inputs, output)
     wide = [axis for axis, size in enumerate(output.shape) if size > 1]
     order = sorted(wide, key=lambda axis: -gradient.strides[axis])
     rows = [axis for axis in order if axis != len(output.shape) - 1]
     single = [axis for axis, size in enumerate(output.shape) if size <= 1]
-    if rows != sorted(rows) or not _is_dense(gradient, (*single, *order)) or len(op.normalized_shape) > 1:
+    if not _is_dense(gradient, (*single, *order)) or len(op.normalized_shape) > 1:
         raise UnknownLayout
-    return InputGradients((gradient,))
+    if rows != sorted(rows):
+        if order[0] != len(output.shape) - 1:
+            raise UnknownLayout
+        gradient = in_order(output.shape, (*single, order[0], *sorted(rows)))
+    return InputGradients((gradient,), is_kernels=False)
 
 
 def _normalized_groups(

@@ -201,12 +201,18 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     if result.error is not None:
         return network
     if forward.memory and result.single is None:
-        network = with_copied_gradients(network, watch.recorder, result.layouts and result.layouts())
+        network = _with_copied_gradients(network, result)
     sparse = tuple(sorted(watch.recorder.sparse_gradients))
     order = _registered(network, forward.module)
     is_counted = network.torch_count is not None and not network.torch_count.disagreements
     follows = forward.memory and is_counted and _follows_rules(watch)
     return changed(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse, registered=order)
+
+
+def _with_copied_gradients(network: Network, result: SampleRuns) -> Network:
+    """Return the network with the nodes that copy gradients, if they are known."""
+    layouts = None if result.layouts is None else result.layouts()
+    return with_copied_gradients(network, result.watch.recorder, layouts, result.named_until)
 
 
 def _follows_rules(watch: Watch) -> bool:
@@ -288,7 +294,7 @@ def _training_step(network: Network, forward: Forward, runs: SampleRuns) -> Netw
     watch = runs.watch
     step = _with_leaves(_network(network.name, forward, runs, runs.ran_on), watch)
     if runs.single is None:
-        step = with_copied_gradients(step, watch.recorder, runs.layouts and runs.layouts())
+        step = _with_copied_gradients(step, runs)
     order, sparse = _registered(step, forward.module), tuple(sorted(watch.recorder.sparse_gradients))
     follows = _follows_rules(watch) and not (watch.draws or watch.training_reads.sets)
     step = replace(step, follows_rules=follows, registered=order, sparse_gradients=sparse)

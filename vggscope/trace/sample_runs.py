@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -13,7 +13,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.record import changed, record
 from vggscope.trace.failure import explain
 from vggscope.trace.forward import META, Forward
-from vggscope.trace.gradient_layouts import StridedLayout, layouts_of
+from vggscope.trace.gradient_layouts import StridedLayout, has_other_views, layouts_of
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.other_batches import MANY, growth_of
@@ -28,7 +28,8 @@ TensorT = TypeVar("TensorT", Input, Output)
 class SampleRuns:
     """The nodes, inputs and outputs for one sample with their growth, or without growth if `single` is a reason.
 
-    `layouts` returns those for two samples, None if each tensor just has a second sample.
+    `layouts` returns those for two samples, None if each tensor just has a second sample. `named_until` are those for
+    two samples, None if they are the same.
     """
 
     watch: Watch
@@ -39,6 +40,7 @@ class SampleRuns:
     ran_on: CallInputs
     single: str | None = None
     layouts: Callable[[], Mapping[str, StridedLayout]] | None = None
+    named_until: Mapping[str, str] | None = None
 
 
 def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
@@ -61,7 +63,9 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
         return SampleRuns(alone, None, *alone.recorded, first, "the inputs have no batch axis")
     grown = None if alone.others is None else alone.others.grown(alone.recorder.finished())
     if grown is not None:
-        return SampleRuns(alone, None, grown.nodes, grown.inputs, grown.outputs, first, layouts=grown.layouts)
+        names = _named_until(forward, inputs, grown.nodes)
+        runs = SampleRuns(alone, None, grown.nodes, grown.inputs, grown.outputs, first)
+        return replace(runs, layouts=grown.layouts, named_until=names)
     return _with_growth(forward, inputs, alone, first)
 
 
@@ -82,7 +86,20 @@ def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: Call
     outputs = alone.recorder.outputs
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
     inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
-    return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single, partial(layouts_of, pair.recorder))
+    layouts, names = partial(layouts_of, pair.recorder), None if single else _named_until(forward, inputs, nodes)
+    return SampleRuns(alone, None, nodes, inputs_grown, outputs, first, single, layouts, names)
+
+
+def _named_until(forward: Forward, inputs: CallInputs, nodes: Sequence[Node]) -> Mapping[str, str] | None:
+    """Return the last node that runs while a variable refers to each node's output, in a run on two samples; None if
+    it is the same in the run on one.
+
+    A view keeps the tensor alive that it shows, and a copy does not.
+    """
+    if not forward.memory or not has_other_views(nodes):
+        return None
+    pair, _ = replace(forward, follows_batches=False)(inputs.for_samples(2))
+    return {node.name: node.named_until for node in pair.recorder.finished()}
 
 
 def following(forward: Forward) -> Forward:
