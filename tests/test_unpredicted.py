@@ -77,6 +77,25 @@ def test_a_trace_without_memory_runs_no_training_mode_and_says_so() -> None:
     assert not vggscope.summary(whole).warnings
 
 
+def test_a_trace_without_memory_says_of_unused_parameters_what_it_knows() -> None:
+    class WithHead(NotesItsMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.spare = nn.Linear(8, 2), nn.Parameter(torch.ones(3))
+
+        def forward(self, x: Tensor) -> Any:
+            y = super().forward(x)
+            return (y, self.head(y)) if self.training else y
+
+    inputs = from_sizes(module := WithHead(), [InputSize((6, 8))])
+    whole, plain = (network_of(module, "net", inputs, memory=memory) for memory in (True, False))
+    in_training, never = "runs only in training", "not used by forward"
+    assert [why for _, why in whole.unused] == [never, in_training, in_training]
+    assert [why for _, why in plain.unused] == ["not used at evaluation"] * 3
+    assert [parameter for parameter, _ in plain.unused] == [parameter for parameter, _ in whole.unused]
+    assert plain.parameter_count == whole.parameter_count
+
+
 @pytest.mark.parametrize("analysis", [vggscope.receptive_fields, vggscope.summary])
 def test_receptive_fields_run_no_training_mode(analysis: Callable[..., object]) -> None:
     seen.clear()

@@ -107,8 +107,8 @@ def network_of(
     `module` has none: a forward that reads values needs them. `steps` are those that torch is recorded in, if the
     rules do not predict their memory. A forward that reads sizes is run on `batch` samples too, or on ANY_BATCH if the
     caller names no batch. `backward` asks for the costs of the backward pass: a forward that reads its mode is run in
-    training mode too. Without `memory`, what the memory analysis alone reads is left out, and the Network predicts no
-    memory.
+    training mode too. Without `memory`, the Network predicts no memory: what that analysis alone reads is left out, and
+    forward is not run in training mode to see whether that uses a parameter that evaluation does not.
 
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input, and
     MissingTool with a torch that is too old.

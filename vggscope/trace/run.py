@@ -264,8 +264,8 @@ def _with_training(
     reads, is_same = result.watch.training_reads, True
     runs: SampleRuns | None = None
     error: Exception | None = None
-    is_predicted = network.predicts_memory or network.for_batch(2).predicts_memory
-    if result.error is None and network.follows_rules and is_predicted:
+    is_followed = result.error is None and network.follows_rules
+    if is_followed and (network.predicts_memory or network.for_batch(2).predicts_memory):
         sets = reads.sets or not all(modes_after_train(forward.module).values())
         is_same = not (sets or reads.branches or (reads.passes_on and _trains_otherwise(forward, result)))
         if not (is_same or sets or has_own_norms(forward.module)) and forward.device == META:
@@ -356,22 +356,34 @@ def _with_reasons(network: Network, reasons: Mapping[str, str]) -> Network:
 def _reasons(
     forward: Forward, result: SampleRuns, inputs: CallInputs, network: Network, runs: SampleRuns | None = None
 ) -> dict[str, str]:
-    """Return for each unused parameter why no node reads it, by `runs` in training mode or by another pass."""
+    """Return for each unused parameter why no node reads it, as far as one pass tells if the memory is not asked for.
+
+    `runs` are those in training mode, if there were any.
+    """
     missing = [parameter.name for parameter, _ in network.unused]
     if not missing:
         return {}
     if result.error is not None:
         return dict.fromkeys(missing, "after the layer that failed, or not used")
+    reasons = dict.fromkeys(missing, "not used at evaluation")
+    if forward.memory:
+        trained = _used_in_training(forward, result, inputs, runs)
+        reasons = {name: ONLY_IN_TRAINING if name in trained else "not used by forward" for name in missing}
+    returned = result.watch.recorder.returned_parameters & reasons.keys()
+    return {**reasons, **dict.fromkeys(returned, "returned by forward")}
+
+
+def _used_in_training(
+    forward: Forward, result: SampleRuns, inputs: CallInputs, runs: SampleRuns | None
+) -> frozenset[str]:
+    """Return the parameters that nodes read in training mode, by `runs` in that mode or by another pass."""
     if runs is None:
         device = "cpu" if has_quantized_tensors(forward.module) else META
         in_training = replace(following(forward), device=device, training=True, gradients=False)
         watch, _ = in_training(result.ran_on if result.single else inputs.for_samples(2))
     else:
         watch = runs.watch
-    trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
-    reasons = {name: ONLY_IN_TRAINING if name in trained else "not used by forward" for name in missing}
-    returned = result.watch.recorder.returned_parameters & reasons.keys()
-    return {**reasons, **dict.fromkeys(returned, "returned by forward")}
+    return frozenset(parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters)
 
 
 def own_dtype(module: nn.Module, inputs: CallInputs) -> str:
