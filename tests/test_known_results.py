@@ -26,12 +26,12 @@ from vggscope.trace.known_results import (
     KnownResult,
     Signature,
     known_call,
-    known_saved,
     layer_signature,
     places_of,
     remember,
     result_to_know,
     signature_of,
+    told_once,
 )
 from vggscope.trace.network import network_of
 from vggscope.trace.saved import Saved
@@ -83,7 +83,7 @@ CALLS: dict[str, Call] = {
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_results, "_KNOWN", {})
-    monkeypatch.setattr(known_results, "_SAVED", {})
+    monkeypatch.setattr(known_results, "_TOLD", {})
 
 
 def layout(tensor: object) -> tuple[object, ...]:
@@ -243,9 +243,9 @@ def test_torch_is_asked_once_what_autograd_saves_of_equal_calls() -> None:
         return None
 
     signature = layer_signature(linear(), (meta(2, 8),), {})
-    assert known_saved(signature, tell) is known_saved(signature, tell) is None
+    assert told_once(signature, tell) is told_once(signature, tell) is None
     assert len(asked) == 1
-    known_saved(None, tell)
+    told_once(None, tell)
     assert len(asked) == 2
     one, other = meta(2, 8), meta(2, 8)
     assert places_of((other, meta(1), one), (one, 1), {"other": [other]}) == (1, -1, 0)
@@ -533,7 +533,7 @@ def test_torch_is_asked_once_in_a_trace_about_each_kind_of_op(monkeypatch: pytes
     one, other = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 5)), nn.Conv2d(4, 4, 5)
     trace(one)
     asked: list[object] = []
-    monkeypatch.setattr(known_results, "_SAVED", {})
+    monkeypatch.setattr(known_results, "_TOLD", {})
     monkeypatch.setattr("vggscope.trace.watch.saved_in_training", lambda op, *_: asked.append(op))
     network_of(other, "net", (4, 6, 6), batch=1)  # as the second one of the trace before, about which no one has asked
     assert len(asked) == 1

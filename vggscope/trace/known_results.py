@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from marshal import dumps
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from vggscope.ops.base import Shape
 from vggscope.trace.flops import OperatorMacs
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vggscope.trace.recorder import NodeFacts
-    from vggscope.trace.saved import Saved
 
 MOST_KNOWN = 20_000
 """The most calls that are remembered. One more, and all are forgotten."""
@@ -91,7 +90,10 @@ class KnownCall:
 
 _KNOWN: dict[Signature, KnownCall] = {}
 
-_SAVED: dict[Signature, Saved | None] = {}
+_TOLD: dict[Hashable, Any] = {}
+"""What torch has told of calls on tensors without data: what autograd saves, and results for other batches."""
+
+ToldT = TypeVar("ToldT")
 
 
 def signature_of(
@@ -127,6 +129,7 @@ def forget_if_functions_changed() -> None:
     functions = tuple(vars(functional).values())
     if functions != _FUNCTIONS.get("known"):
         _KNOWN.clear()
+        _TOLD.clear()
         _FUNCTIONS["known"] = functions
 
 
@@ -232,15 +235,16 @@ def places_of(inputs: Sequence[Tensor], args: Sequence[object], kwargs: Mapping[
     return tuple(next((place for place, other in enumerate(given) if other is tensor), -1) for tensor in inputs)
 
 
-def known_saved(signature: Signature | None, tell: Callable[[], Saved | None]) -> Saved | None:
-    """Return what autograd saves of a call, as `tell` tells it of the first one with this signature."""
-    if signature is None:
+def told_once(key: Hashable, tell: Callable[[], ToldT]) -> ToldT:
+    """Return what `tell` tells, or has told of an equal key. None is no key."""
+    if key is None:
         return tell()
-    if signature not in _SAVED:
-        if len(_SAVED) >= MOST_KNOWN:
-            _SAVED.clear()
-        _SAVED[signature] = tell()
-    return _SAVED[signature]
+    if key not in _TOLD:
+        if len(_TOLD) >= MOST_KNOWN:
+            _TOLD.clear()
+        _TOLD[key] = tell()
+    told: ToldT = _TOLD[key]
+    return told
 
 
 def _has_own_memory(tensor: Tensor, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:

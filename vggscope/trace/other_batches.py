@@ -9,46 +9,51 @@ runs on two samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import islice, zip_longest
+from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vggscope.errors import ShapeError
 from vggscope.graph import Input, Node, Output
-from vggscope.ops.activation import ReLU, SiLU
-from vggscope.ops.attention import MultiheadAttention
+from vggscope.ops.activation import Activation, ReLU, SiLU
+from vggscope.ops.attention import MatrixProduct
 from vggscope.ops.base import Op, Shape
-from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
-from vggscope.ops.convolution import Convolution
+from vggscope.ops.constant import WithComputedWeights, WithConstants
+from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.elementwise import Elementwise
-from vggscope.ops.merge import Concatenation
-from vggscope.ops.normalization import BatchNorm2d
-from vggscope.ops.pooling import AvgPool2d, MaxPool2d
+from vggscope.ops.embedding import Embedding
+from vggscope.ops.linear import Linear
+from vggscope.ops.merge import Concatenation, Stack
+from vggscope.ops.normalization import BatchNorm2d, GroupNorm, LayerNorm
+from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from vggscope.ops.recorded import CallResult, Recorded
+from vggscope.ops.reduction import Reduction
+from vggscope.ops.regularization import Detach, Dropout, Identity, StochasticDepth
+from vggscope.ops.sampling import Upsample
 from vggscope.ops.shape import Flatten
-from vggscope.ops.view import Reshape, Squeeze, Unsqueeze, View
+from vggscope.ops.view import Reshape, Squeeze, Unsqueeze
 from vggscope.record import changed
-from vggscope.trace.batch_size import batch_size, batch_size_kind
-from vggscope.trace.functions import read
-from vggscope.trace.gradient_layouts import StridedLayout, contiguous
-from vggscope.trace.layout import (
-    is_whole,
-    kernel_layout,
-    laid_out,
-    layout_of,
-    with_layout,
-    without_layout,
+from vggscope.trace.batch_size import batch_size
+from vggscope.trace.gradient_layouts import StridedLayout
+from vggscope.trace.layout import is_whole
+from vggscope.trace.other_calls import (
+    FollowedCall,
+    OtherResult,
+    TensorLayout,
+    for_batch,
+    inner,
+    other_results,
+    usual_strides,
+    with_op_layout,
 )
 from vggscope.trace.recorder import Constant, Recorder, shape_of
 from vggscope.trace.tensor_map import TensorMap
-from vggscope.trace.tensors import Function, plain_kinds, tensors_in
+from vggscope.trace.tensors import tensors_in
 from vggscope.trace.transforms import is_transforming
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 TensorT = TypeVar("TensorT", Input, Output)
@@ -58,19 +63,8 @@ MANY = 1009
 
 REVEALING_NOTHING = frozenset(
     {
-        *(
-            "dim",
-            "ndim",
-            "dtype",
-            "device",
-            "layout",
-            "requires_grad",
-            "is_leaf",
-            "grad_fn",
-            "element_size",
-            "itemsize",
-        ),
-        *("is_floating_point", "is_complex", "is_nested", "is_sparse", "is_quantized"),
+        *("dim", "ndim", "dtype", "device", "layout", "requires_grad", "is_leaf", "grad_fn", "element_size"),
+        *("itemsize", "is_floating_point", "is_complex", "is_nested", "is_sparse", "is_quantized"),
         *("is_meta", "is_cuda", "is_cpu", "is_mps", "is_xpu"),
     }
 )
@@ -78,70 +72,19 @@ REVEALING_NOTHING = frozenset(
 
 _OF_LAYOUT = frozenset({"stride", "is_contiguous", "storage_offset"})
 
-_REARRANGING = frozenset({"einsum", "tensordot", "scaled_dot_product_attention", "multi_head_attention_forward"})
-"""Functions whose results may not be in the order of their axes though their arguments are."""
-
-_ONE_ORDER = (Reshape, Flatten, Squeeze, Unsqueeze)
-"""Views of which a tensor in the order of its axes gives another one."""
+_IN_ORDER = (
+    *(Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Concatenation, Convolution, Detach, Dropout, Elementwise),
+    *(Embedding, GroupNorm, Identity, LayerNorm, Linear, MatrixProduct, MaxPool2d, Reduction, Stack, StochasticDepth),
+    *(TransposedConvolution, Upsample),
+    *(Flatten, Reshape, Squeeze, Unsqueeze),
+)
+"""Ops whose result lies in memory in the order of its axes if their inputs do, for each batch."""
 
 _ON_SLICES = (Convolution, BatchNorm2d, MaxPool2d, AvgPool2d, ReLU, SiLU, Concatenation)
 """Ops on maps that return the samples of a slice of channels in the usual order."""
 
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
 """Functions whose result is in the usual order if all tensors have one shape, of which each sample is whole."""
-
-
-class FollowedCall(NamedTuple):
-    """A call of a function, or of a layer's forward, that has become nodes or constants.
-
-    `name` is as `function_name` gives it, empty for a layer, and `layer` is a layer's op, None for a function. `given`
-    are the arguments with the sizes that depend on the batch, None without any.
-    """
-
-    function: Function
-    args: tuple[object, ...]
-    kwargs: dict[str, object]
-    inputs: Sequence[Tensor]
-    name: str = ""
-    layer: Op | None = None
-    given: tuple[tuple[object, ...], dict[str, object]] | None = None
-
-
-class TensorLayout(NamedTuple):
-    """The shape and the strides of a tensor, and its dtype."""
-
-    shape: Shape
-    strides: Shape
-    dtype: torch.dtype
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether the elements lie in memory in the order of the axes."""
-        return self.strides == usual_strides(self.shape) or StridedLayout(self.shape, self.strides).is_contiguous
-
-    @property
-    def has_usual_samples(self) -> bool:
-        """Whether those of each sample do, as in a slice of the channels of a batch."""
-        return self.strides[1:] == usual_strides(self.shape)[1:]
-
-    def empty(self) -> Tensor:
-        """Return a tensor without data like this one."""
-        import torch
-
-        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device="meta")
-
-
-@lru_cache(maxsize=4096)
-def usual_strides(shape: Shape) -> Shape:
-    """Return the strides of a tensor whose elements lie in memory in the order of its axes."""
-    return contiguous(shape).strides
-
-
-class OtherResult(NamedTuple):
-    """The result of a call for another batch, and what its op holds of the layout of its tensors."""
-
-    layout: TensorLayout
-    op_layout: tuple[tuple[str, object], ...] = ()
 
 
 class Grown(NamedTuple):
@@ -201,8 +144,8 @@ class OtherBatches:
             self.shapes[given.name] = tuple([_with_size(shape, axis, batch) for batch in self.batches])
 
     def for_one(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Any, Any]:
-        """Return arguments with the sizes for one sample, the same objects if none of them depends on the batch."""
-        return (_for_batch(args, 0), _for_batch(kwargs, 0)) if has_size((args, kwargs)) else (args, kwargs)
+        """Return arguments with the sizes for one sample."""
+        return for_batch(args, 0), for_batch(kwargs, 0)
 
     def after(self, call: FollowedCall, result: object) -> object:
         """Follow a call that has been recorded. Return its result, with sizes that depend on the batch."""
@@ -281,11 +224,15 @@ class OtherBatches:
         return number
 
     def _depend_on_batch(self, tensors: Sequence[Tensor]) -> bool:
-        return not self.recorder.is_constant(tensors) or (len(self.made) > 0 and any(t in self.made for t in tensors))
+        return not self.recorder.is_constant(tensors) or self._are_made(tensors)
+
+    def _are_made(self, tensors: Sequence[Tensor]) -> bool:
+        """Return whether one of these constants is made of sizes."""
+        return self.are_read and any(tensor in self.made for tensor in tensors)
 
     def _shapes_of(self, tensor: Tensor) -> tuple[Shape, ...] | None:
         """Return the shapes of a tensor for the other batches; None if they are not known."""
-        if tensor in self.made:
+        if self._are_made((tensor,)):
             return tuple([layout.shape for layout in self.made[tensor]])
         name = self._origin(tensor)
         if name is None:
@@ -360,15 +307,10 @@ class OtherBatches:
         """Return whether a call may not be known by the rule of its op, or may lie otherwise in memory."""
         node = self.recorder.nodes[names[0]]
         op = node.op.without_constants
-        if (
-            call.name in _REARRANGING
-            or isinstance(op, MultiheadAttention)
-            or any(self._needs_torch(call, name) for name in names)
-        ):
+        if any(self._needs_torch(call, name) for name in names):
             return True
-        if self.layouts.keys().isdisjoint(node.inputs):
-            return isinstance(op, View) and not isinstance(op, _ONE_ORDER)
-        return not self._takes_slices(node, op)
+        are_usual = self.layouts.keys().isdisjoint(node.inputs)
+        return not (isinstance(op, _IN_ORDER) if are_usual else self._takes_slices(node, op))
 
     def _takes_slices(self, node: Node, op: Op) -> bool:
         """Return whether torch runs a node in the same way on slices of channels as on whole tensors."""
@@ -395,8 +337,8 @@ class OtherBatches:
                 self.shapes[name] = tuple([other.layout.shape for other in found])
             if not (found[0].layout.is_usual and result.is_contiguous()):
                 self.layouts[name] = found[0].layout
-            if any(getattr(_inner(op), key) != value for key, value in found[0].op_layout):
-                self.ops[name] = _with_layout(op, dict(found[0].op_layout))
+            if any(getattr(inner(op), key) != value for key, value in found[0].op_layout):
+                self.ops[name] = with_op_layout(op, dict(found[0].op_layout))
         return None
 
     def _needs_torch(self, call: FollowedCall, name: str) -> bool:
@@ -404,44 +346,15 @@ class OtherBatches:
         if call.given is not None or call.name == "unflatten":
             return True
         is_recorded = isinstance(self.recorder.nodes[name].op.without_constants, (Recorded, CallResult))
-        return is_recorded or (len(self.made) > 0 and any(tensor in self.made for tensor in call.inputs))
+        return is_recorded or self._are_made(call.inputs)
 
     def _run(self, call: FollowedCall, place: int, ops: Sequence[Op | None]) -> tuple[OtherResult, ...]:
         """Return the results of a call for another batch, whose ops are these for one sample."""
-        layouts = {id(tensor): self._layout(tensor, place) for tensor in call.inputs}
-        arguments = call.given or (call.args, call.kwargs)
-        signature = _described(arguments, place + 1, layouts)
-        key = None if signature is None else (call.layer or call.function, call.name, signature)
-        known = None if key is None else _KNOWN.get(key)
-        if known is None:
-            known = self._asked(call, place, layouts, ops)
-            if key is not None:
-                if len(_KNOWN) >= MOST_KNOWN:
-                    _KNOWN.clear()
-                _KNOWN[key] = known
-        return known
-
-    def _asked(
-        self, call: FollowedCall, place: int, layouts: Mapping[int, TensorLayout], ops: Sequence[Op | None]
-    ) -> tuple[OtherResult, ...]:
-        """Return the results of a call for another batch as torch gives them."""
-        tensors = {key: layout.empty() for key, layout in layouts.items()}
-        given = call.given or (call.args, call.kwargs)
-        args, kwargs = _for_batch(given, place + 1, lambda tensor: tensors[id(tensor)])
-        function = call.function
-        if place > 0 and call.name == "view":
-            function = type(call.inputs[0]).reshape  # the shape alone counts
-        if not call.inputs:
-            kwargs = {"device": "meta", **kwargs}
-        order = kernel_layout(call.name, args)
-        result = function(*args, **kwargs) if order is None else laid_out(order, function, *args, **kwargs)
-        inputs = tuple([tensors[id(tensor)] for tensor in call.inputs])
-        results = inputs[:1] if call.name == "setitem" else tensors_in(result)
-        return tuple([_other_result(call, op, args, inputs, own) for op, own in zip_longest(ops, results)])
+        return other_results(call, place + 1, [self._layout(tensor, place) for tensor in call.inputs], ops)
 
     def _layout(self, tensor: Tensor, place: int) -> TensorLayout:
         """Return the layout of a tensor for another batch, the usual one for all but two samples."""
-        if tensor in self.made:
+        if self._are_made((tensor,)):
             return self.made[tensor][place]
         name = self._origin(tensor)
         if name is None:
@@ -504,59 +417,6 @@ class UnknownBatch(Exception):
     """The shape of a tensor is not known for another batch."""
 
 
-_WRAPPERS = (WithConstants, WithComputedWeights, WithMasks)
-
-
-def _inner(op: Op) -> Op:
-    """Return an op without its wrappers."""
-    return _inner(op.op) if isinstance(op, _WRAPPERS) else op
-
-
-def _with_layout(op: Op, layout: dict[str, object]) -> Op:
-    """Return an op with another layout of its tensors."""
-    return changed(op, op=_with_layout(op.op, layout)) if isinstance(op, _WRAPPERS) else changed(op, **layout)
-
-
-def _other_result(
-    call: FollowedCall, op: Op | None, args: tuple[object, ...], inputs: tuple[Tensor, ...], result: Tensor
-) -> OtherResult:
-    """Return a result with what its op holds of the layout of its tensors, given that for one sample."""
-    layout = TensorLayout(shape_of(result), result.stride(), result.dtype)
-    if op is None:
-        return OtherResult(layout)
-    other = with_layout(without_layout(_inner(op)), inputs, result)
-    if call.name in ("matmul", "einsum"):
-        (other, *_) = read(call.name, False, args, {}, inputs, (result,)).ops
-    return OtherResult(layout, tuple(layout_of(other).items()))
-
-
-MOST_KNOWN = 20_000
-"""The most calls whose results are remembered. One more, and all are forgotten."""
-
-_PLAIN = frozenset({bool, int, float, str, type(None), type(Ellipsis)})
-"""Types of arguments whose equal values do the same in torch. `True`, `1` and `1.0` differ in their types."""
-
-_KNOWN: dict[Hashable, tuple[OtherResult, ...]] = {}
-"""What torch has returned for calls without data, which depends on the layouts of tensors and on plain values."""
-
-
-def _described(value: Any, place: int, layouts: Mapping[int, TensorLayout]) -> Hashable:
-    """Return an argument for a batch, with the layouts of its tensors; None if it may be more than a plain value."""
-    kind = type(value)
-    if kind in plain_kinds():
-        return layouts.get(id(value))
-    if kind is batch_size_kind():
-        return int, value.values[place]
-    if kind is slice:
-        value = value.start, value.stop, value.step
-    elif kind is dict:
-        value = [*value, *value.values()]
-    elif not _is_sequence(value):
-        return (kind, value) if kind in _PLAIN or kind.__module__ == "torch" else None
-    items = [_described(item, place, layouts) for item in value]
-    return None if None in items else (kind, *items)
-
-
 def _with_size(shape: Shape, axis: int | None, size: int) -> Shape:
     return shape if axis is None else (*shape[:axis], size, *shape[axis + 1 :])
 
@@ -572,36 +432,3 @@ def growth_of(one: Shape, two: Shape) -> Shape | None:
     """Return by how much a second sample extends each axis; None if it doubles the first axis alone."""
     growth = tuple(more - size for size, more in zip(one, two))
     return None if growth == (*one[:1], *(0,) * (len(one) - 1)) and one else growth
-
-
-def has_size(value: Any) -> bool:
-    """Return whether an argument has a size that depends on the batch, also inside of containers."""
-    kind = type(value)
-    if kind is slice:
-        value = value.start, value.stop, value.step
-    elif kind is dict:
-        value = value.values()
-    elif not _is_sequence(value):
-        return kind is batch_size_kind()
-    return True in [has_size(item) for item in value]
-
-
-def _for_batch(value: Any, place: int, tensor: Callable[[Tensor], Tensor] | None = None) -> Any:
-    """Return an argument with its sizes for one batch, 0 for one sample, and with `tensor` applied to its tensors."""
-    kind = type(value)
-    if kind is batch_size_kind():
-        return value.values[place]
-    if kind in plain_kinds():
-        return value if tensor is None else tensor(value)
-    if _is_sequence(value):
-        return kind([_for_batch(item, place, tensor) for item in value])
-    if kind is dict:
-        return {key: _for_batch(item, place, tensor) for key, item in value.items()}
-    if kind is slice:
-        return slice(*_for_batch((value.start, value.stop, value.step), place, tensor))
-    return value
-
-
-def _is_sequence(value: object) -> bool:
-    """Return whether an argument is a list, a tuple or a torch.Size. A named tuple is a type of its own."""
-    return type(value) in (tuple, list) or (isinstance(value, tuple) and not hasattr(value, "_fields"))

@@ -51,18 +51,19 @@ from vggscope.trace.known_results import (
     forget_if_functions_changed,
     is_covered,
     known_call,
-    known_saved,
     layer_signature,
     places_of,
     remember,
     result_to_know,
     signature_and_tensors,
     signature_of,
+    told_once,
 )
 from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out
 from vggscope.trace.meta_shortcuts import has_rule, shortcut_result
 from vggscope.trace.modules import is_layer, is_plain, module_op
-from vggscope.trace.other_batches import REVEALING_NOTHING, FollowedCall, OtherBatches, has_size
+from vggscope.trace.other_batches import REVEALING_NOTHING, OtherBatches
+from vggscope.trace.other_calls import FollowedCall, has_size
 from vggscope.trace.recorder import Call, Count, NodeFacts, Recorder, shape_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
@@ -391,7 +392,7 @@ class Watch:
         self.recorder.add_again(path or _name_of(module), facts, (inputs, weights), origins, result, path)
         if result is given:
             self.recorder.wrote(given)
-        self._follow_layer(module, facts.op, inputs, result, inputs, {})
+        self._follow_layer(module, facts.op, inputs, result, inputs, {}, self.signature)
         return result
 
     def enter(self, module: nn.Module, args: object) -> None:
@@ -485,7 +486,7 @@ class Watch:
                 self._compiled_node(frame, inputs, result)
                 return result
             result = self._module_node(frame, frame.op, inputs, result, args, kwargs)
-            self._follow_layer(module, frame.op, inputs, result, args, kwargs)
+            self._follow_layer(module, frame.op, inputs, result, args, kwargs, frame.signature)
             return result
 
     def _input_read(self, module: nn.Module, tensors: tuple[Tensor, ...]) -> tuple[int, nn.Module] | None:
@@ -538,7 +539,8 @@ class Watch:
             known = known_call(signature)
             again = None if known is None else self._function_again(about, function, args, kwargs, tensors, known)
             if again is not None:
-                return self._followed(WatchedCall(about, function, args, kwargs, tuple(tensors), given=given), again)
+                call = WatchedCall(about, function, args, kwargs, tuple(tensors), signature, given)
+                return self._followed(call, again)
             inputs = plain_tensors_in((args, kwargs) if kwargs else args)
             call = self._on_device(WatchedCall(about, function, args, kwargs, inputs, signature, given))
             if call.about.has_dtype_rule:
@@ -660,7 +662,8 @@ class Watch:
         """Follow a recorded call for other batches. Return its result, with sizes that depend on the batch."""
         if self.others is None or not self.stack:
             return result
-        followed = FollowedCall(call.function, call.args, call.kwargs, call.inputs, call.about.name, None, call.given)
+        about, function, args, kwargs, inputs, signature, given = call
+        followed = FollowedCall(function, args, kwargs, inputs, about.name, None, signature, given)
         return self.others.after(followed, result)
 
     def _follow_layer(
@@ -671,6 +674,7 @@ class Watch:
         result: object,
         args: tuple[object, ...],
         kwargs: dict[str, object],
+        signature: Signature | None,
     ) -> None:
         """Follow a recorded call of a module that is one node for other batches."""
         if self.others is None:
@@ -683,7 +687,7 @@ class Watch:
                 return module.forward(*args, **kwargs)
 
         name = "conv2d" if isinstance(op, Convolution) else ""
-        self.others.after(FollowedCall(forward, args, kwargs, inputs, name, op), result)
+        self.others.after(FollowedCall(forward, args, kwargs, inputs, name, op, signature), result)
 
     def _note_gradients(
         self,
@@ -977,7 +981,7 @@ class Watch:
                     return told()
                 call = signature_of(function, args, kwargs) if module is None else layer_signature(module, args, kwargs)
                 places = places_of(inputs, args, kwargs)
-                return known_saved(None if call is None else (*call, op.allocates, *places), told)
+                return told_once(None if call is None else (*call, op.allocates, *places), told)
 
         return saved
 
