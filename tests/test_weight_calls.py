@@ -290,6 +290,66 @@ def test_the_parameters_of_a_network_are_those_without_the_calls() -> None:
     assert len(calls.nodes) == len(network.nodes) + sum(len(node.weight_calls) for node in network.nodes)
 
 
+WITH_RULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "both rows": lambda table: (table.unsqueeze(0) * 2).flatten(1)[:, 4:12],
+    "a vector": lambda table: (table * 2)[0],
+    "a sum": lambda table: table.sum(0) * 0.5,
+    "a sum of rows": lambda table: (table[0] + table[1]) * 2,
+    "a table and its half": lambda table: (table + table / 2).sum(0, keepdim=True),
+    "gates": lambda table: torch.sigmoid(table).mean(0),
+    "read twice": lambda table: (table * torch.tanh(table)).sum(0),
+    "joined and turned": lambda table: torch.cat([table.t(), table.t() * 2], 1).sum(1),
+}
+
+
+@pytest.mark.parametrize("kind", WITH_RULES)
+def test_calls_on_weights_equal_torch(kind: str) -> None:
+    model = Alone(WITH_RULES[kind])
+    equals_torch(model, (4,))
+    measured(model, (4,))
+
+
+EQUATIONS = (
+    ("bnd,bmd->bnm", (0, 1, 2), (0, 1, 2)),
+    ("bnd,bmd->bmn", (0, 2, 1), (0, 1, 2)),
+    ("bhnd,bhmd->bhnm", (0, 2, 1, 3), (0, 2, 1, 3)),
+    ("bhnd,bhmd->bnmh", (0, 2, 1, 3), (0, 1, 2, 3)),
+    ("bhnm,bhmd->bhnd", (0, 1, 3, 2), (0, 2, 1, 3)),
+    ("bnhd,bmhd->bhnm", (0, 1, 2, 3), (0, 3, 2, 1)),
+    ("bchw,bdhw->bcd", (0, 1, 2, 3), (0, 1, 3, 2)),
+    ("bnxd,bmyd->bnxmy", (0, 1, 2, 3), (0, 2, 1, 3)),
+)
+"""Contractions of two tensors, and how the axes of each are turned first."""
+
+
+class Contracts(nn.Module):
+    """A contraction of two projections."""
+
+    def __init__(self, equation: str, *turns: tuple[int, ...]) -> None:
+        super().__init__()
+        self.equation, self.turns = equation, turns
+        sides = dict(zip("nmhdcwxy", (3, 5, 2, 4, 3, 5, 2, 3)))
+        self.shapes = [[sides[letter] for letter in term[1:]] for term in equation.partition("->")[0].split(",")]
+        self.layers = nn.ModuleList(nn.Linear(6, torch.Size(shape).numel()) for shape in self.shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        factors = []
+        for layer, shape, turn in zip(self.layers, self.shapes, self.turns):
+            laid = [(x.shape[0], *shape)[axis] for axis in turn]
+            factors.append(layer(x).view(laid).permute([turn.index(axis) for axis in range(len(turn))]))
+        return (torch.einsum(self.equation, *factors) * 2).flatten(1)
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_contractions_equal_torch(equation: tuple[str, tuple[int, ...], tuple[int, ...]]) -> None:
+    model = Contracts(*equation)
+    if equation[0].endswith(("bmn", "bnmh")):
+        assert not vggscope.network(model, (6,)).predicts_memory
+    else:
+        equals_torch(model, (6,))
+    measured(model, (6,))
+
+
 WITHOUT_RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "a function without a rule": lambda table: torch.fft.fft(table).real.sum(0),
     "a change in place": lambda table: (table * 2).add_(1)[0],

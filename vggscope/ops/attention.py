@@ -139,12 +139,38 @@ class Einsum(Op):
     other_formula = "1 for each product or sum that is not a multiply-accumulate"
     name = "einsum"
     notes = frozenset({"copied"})
+    needs_layout = True
+    gradient_layout = "contraction"
 
     equation: str
     copied: tuple[bool, ...] = ()
 
     def torch_call(self, count: int) -> TorchCall:
         return TorchCall("einsum", (self.equation, *map(TensorArgument, range(count))))
+
+    @property
+    def predicts_memory(self) -> bool:
+        # It is then one product of batches of matrices, of which the result is a view in the order of its axes.
+        if len(self.copied) != 2:
+            return False
+        batch, rows, columns, _ = self.groups
+        return batch + rows + columns == self.equation.replace(" ", "").partition("->")[2]
+
+    @property
+    def saves_factors(self) -> bool:
+        return not any(self.copied)
+
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        return ("new view",) * len(inputs)
+
+    @property
+    def groups(self) -> tuple[str, str, str, str]:
+        """The letters of the batch of matrices, of the rows and the columns of the product, and those summed over."""
+        left, _, output = self.equation.replace(" ", "").partition("->")
+        first, second = left.split(",")
+        batch = "".join(letter for letter in output if letter in first and letter in second)
+        rows, columns = ("".join(i for i in output if i in term and i not in batch) for term in (first, second))
+        return batch, rows, columns, "".join(sorted((set(first) & set(second)) - set(output)))
 
     def _sizes(self, inputs: tuple[Shape, ...]) -> tuple[dict[str, int], str]:
         left, arrow, right = self.equation.replace(" ", "").partition("->")

@@ -153,7 +153,7 @@ class WithWeightInputs(WithComputedWeights):
 class StoredWeight(Op):
     """A parameter or a buffer, as what calls on weights alone read. `key` is its name in the state dict."""
 
-    predicts_memory = True
+    predicts_memory = needs_layout = True
     allocates = False
     gradient = "same"
     gradient_layout = "stored"

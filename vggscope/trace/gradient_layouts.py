@@ -455,6 +455,30 @@ def _product(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], o
     return InputGradients((contiguous(left), contiguous(right)), copies=viewed(gradient, batch) is None)
 
 
+def _contracted(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """The product of batches of matrices that torch.einsum makes of two factors."""
+    if len(op.copied) != len(inputs):
+        raise UnknownLayout
+    batch, rows, columns, summed = op.groups
+    terms, _, made = op.equation.replace(" ", "").partition("->")
+    sizes = {letter: size for term, each in zip(terms.split(","), inputs) for letter, size in zip(term, each.shape)}
+    if any(sizes[letter] == 1 for letter in summed):
+        raise UnknownLayout
+    turned = StridedLayout(
+        tuple(sizes[letter] for letter in batch + rows + columns),
+        tuple(gradient.strides[made.index(letter)] for letter in batch + rows + columns),
+    )
+    matrices = tuple(prod(sizes[letter] for letter in group) for group in (batch, rows, columns))
+    orders = batch + rows + summed, batch + summed + columns
+    layouts = (
+        in_order(each.shape, [term.index(letter) for letter in order])
+        for term, order, each in zip(terms.split(","), orders, inputs)
+    )
+    return InputGradients(tuple(layouts), copies=viewed(turned, matrices) is None)
+
+
 def _calculated(
     op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
@@ -603,6 +627,7 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
         "averaged": _averaged,
         "product of rows": _linear,
         "batched product": _product,
+        "contraction": _contracted,
         "attention": _attended,
         "normalized rows": _normalized_rows,
         "normalized groups": _normalized_groups,

@@ -295,7 +295,8 @@ class _CallBuilder:
             "first_piece": self.first_pieces.get(node.name, ""),
             "copies_gradient": node.copies_gradient,
             "keeps_gradient": node.keeps_gradient and op.gradient == "part",
-            "is_single": node.keeps_gradient,
+            # A gradient of more axes is summed, even if these are of size 1.
+            "is_single": node.keeps_gradient and not (op.broadcasts and len(set(map(len, shapes))) > 1),
             "gradient_sizes": tuple([self._size(node, shape, width) for shape in op.gradient_shapes(shapes, shape)]),
         }
 
