@@ -198,12 +198,11 @@ def refused_layer(network: Network, config: StepConfig, batch: int) -> str:
     if not config.trains or recorded_step(network, config) is not None:
         return ""
     network = of_step(network, config)
-    refused = (
-        node.title
-        for node in network.nodes
-        if node.inputs and not node.op.without_constants.trains_on(network.batched(node.inputs[0], batch))
-    )
-    return next(refused, "")
+    shapes = network.batched_shapes(batch)
+    for node in network.nodes:
+        if node.inputs and not node.op.without_constants.trains_on(shapes[node.inputs[0]]):
+            return node.title
+    return ""
 
 
 def refused_warning(network: Network, batch: int) -> tuple[str, ...]:

@@ -332,13 +332,15 @@ def union(extents: Sequence[Extent]) -> Extent:
     first, *others = extents
     if all(other is first for other in others) or all(other == first for other in others):
         return first
-    if any(isinstance(extent, Runs) for extent in extents):
+    ruled = [extent for extent in extents if isinstance(extent, Regular)]
+    is_ruled = len(ruled) == len(extents)
+    if not is_ruled and any(isinstance(extent, Runs) for extent in extents):
         return _union_of_runs(extents)
-    covering = next((extent for extent in extents if _covers_all(extent, extents)), None)
+    strides = {extent.stride for extent in ruled}
+    covering = next((extent for extent in ruled if _covers_all(extent, extents)), None) if 0 in strides else None
     if covering is not None:
         return covering
-    ruled = [extent for extent in extents if isinstance(extent, Regular)]
-    if len(ruled) == len(extents) and len({extent.stride for extent in ruled}) == 1:
+    if is_ruled and len(strides) == 1:
         padding = max([extent.padding for extent in ruled])
         size = max([extent.size - extent.padding for extent in ruled]) + padding
         return regular(first.units, size, ruled[0].stride, padding)
@@ -352,13 +354,9 @@ def union(extents: Sequence[Extent]) -> Extent:
     return Irregular(tuple(map(hull_of, zip(*map(spans, extents)))))
 
 
-def _covers_all(extent: Extent, others: Sequence[Extent]) -> bool:
+def _covers_all(extent: Regular, others: Sequence[Extent]) -> bool:
     """Whether an extent with stride 0 covers the pixels of all others."""
-    return (
-        isinstance(extent, Regular)
-        and extent.stride == 0
-        and (hull_of([extent.hull, *(other.hull for other in others)]) == extent.hull)
-    )
+    return extent.stride == 0 and hull_of([extent.hull, *(other.hull for other in others)]) == extent.hull
 
 
 def _union_of_runs(extents: Sequence[Extent]) -> Extent:

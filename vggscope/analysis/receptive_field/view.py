@@ -18,6 +18,7 @@ from vggscope.analysis.receptive_field.extents import (
     rule,
     same_centres,
     sizes,
+    union,
 )
 from vggscope.analysis.receptive_field.side import Side, through, united
 from vggscope.analysis.receptive_field.source import pixel_axes, spatial_input
@@ -121,7 +122,12 @@ def views(
 
 def _on_single_axes(view: PixelView | UnknownView) -> PixelView | UnknownView:
     """The view, or why its units have no position along each side."""
-    if isinstance(view, UnknownView) or all(side.is_on_one_axis for side in view.sides):
+    if isinstance(view, UnknownView):
+        return view
+    for side in view.sides:
+        if side.digits or side.also:
+            break
+    else:
         return view
     if any(side.also for side in view.sides):
         return UnknownView("each unit depends on two positions, as a product of queries and keys does")
@@ -204,15 +210,37 @@ def _is_pointwise(view: PixelView, reads: AxisMaps, output: Shape) -> bool:
 
 def _joined(node: Node, output: Shape, branches: list[tuple[PixelView, AxisMaps]]) -> PixelView | UnknownView:
     """The union of the views through each of a node's inputs."""
-    sides = []
+    sides: list[Side] = []
     aligned = True
+    known: dict[tuple[int, ...], tuple[Extent, bool]] = {}  # equal sides of an image have the same extents
     for number in range(len(branches[0][0].sides)):
         parts: list[Side] = []
         for view, reads in branches:
-            read = through(view.sides[number], reads, output)
+            side = view.sides[number]
+            if _is_kept(side, reads, output):
+                parts.append(side)
+                continue
+            read = through(side, reads, output)
             if read is None:
                 return UnknownView(f"{node.title} cuts an axis that goes along the image into several")
             parts += read
-        sides.append(united(parts))
-        aligned &= same_centres([part.extent for part in parts if part.axis is not None])
+        axis, extents = parts[0].axis, [part.extent for part in parts]
+        key = tuple(map(id, extents))
+        if axis is None or any(part.axis != axis or part.digits or part.also for part in parts):
+            sides.append(united(parts))
+            aligned &= same_centres([part.extent for part in parts if part.axis is not None])
+            continue
+        if key not in known:
+            known[key] = union(extents), same_centres(extents)
+        sides.append(Side(axis, known[key][0]))
+        aligned &= known[key][1]
     return PixelView(tuple(sides), aligned)
+
+
+def _is_kept(side: Side, reads: AxisMaps, output: Shape) -> bool:
+    """Whether a side on one axis keeps that axis and all its units in an op's output."""
+    axis = side.axis
+    if axis is None or side.digits or side.also:
+        return False
+    along = reads.get(axis)
+    return along is not None and along[0] == axis and along[1] is SAME and side.extent.units == output[axis]
