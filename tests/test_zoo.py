@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from math import prod
 from typing import Any
@@ -63,6 +64,13 @@ def network_in_zoo(name: str) -> Network:
     """The Network of a module of the zoo, traced once for the tests that only read it."""
     module, inputs = ZOO[name]()
     return network_of(module.eval(), name, call_inputs(name, inputs))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_shapes_of_a_trace_are_those_that_the_rules_of_its_ops_infer(name: str) -> None:
+    module, inputs = ZOO[name]()
+    network = network_of(module.eval(), name, call_inputs(name, inputs), memory=False)
+    assert list(network.shapes.items()) == list(replace(network).shapes.items())
 
 
 def run(module: nn.Module, inputs: CallInputs) -> object:

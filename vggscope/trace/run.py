@@ -132,10 +132,10 @@ def run(
             network = _with_certainty(network, forward, result)
             network, training_error = _with_training(network, forward, result, run_on)
             network = _with_notes(network, result, inputs)
-    network = with_positions(network, built_positions(module))
+    network = labelled(with_positions(network, built_positions(module)))
     watch, error = result.watch, result.error
     return Run(
-        labelled(network),
+        _with_shapes(network, watch.recorder),
         module,
         inputs.for_samples(result.ran_on.batch) if result.single else inputs,
         device != META,
@@ -150,6 +150,13 @@ def run(
         watch.reads_sizes,
         training_error,
     )
+
+
+def _with_shapes(network: Network, recorder: Recorder) -> Network:
+    """Return the network with its shapes: those of torch, as the recorder has held the rule of each op to them."""
+    names = (*(given.name for given in network.inputs), *(node.name for node in network.nodes))
+    vars(network)["_inferred"] = {name: recorder.shapes[name] for name in names}, None
+    return network
 
 
 def _network(name: str, forward: Forward, result: SampleRuns, inputs: CallInputs) -> Network:
