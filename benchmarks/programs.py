@@ -89,6 +89,16 @@ class Wanted:
         return ratio <= self.bound * slack if self.most else ratio >= self.bound / slack
 
 
+FROM_MODULE = "warm process: what torchinfo shows, of the nn.Module"
+ALL_FROM_MODULE = "warm process: all that `summary` shows, of the nn.Module"
+TORCHINFO_ON = "warm process: torchinfo of"
+
+SAME = {"vgg16": 1.3, "resnet50": 0.7, "swin_v2_b": 1.0}
+"""The most that the same content may take of torchinfo's time, by model."""
+
+ALL = {"resnet50": 1.0, "swin_v2_b": 2.0}
+"""The most that a whole summary may take of torchinfo's time, by model."""
+
 WANTED = (
     Wanted("summary D", "torchinfo", 40),
     Wanted("summary D", "torchinfo", 30, "peak"),
@@ -100,13 +110,14 @@ WANTED = (
     Wanted("inspect", "torch.load", 20),
     Wanted("verify D", "torchinfo, fvcore and torch's counter", 1.2, most=True),
     Wanted("warm process: what torchinfo shows, of D", "warm process: torchinfo", 10),
-    Wanted("warm process: resnet50 from an nn.Module", "warm process: torchinfo on resnet50", 0.9, most=True),
-    Wanted("warm process: swin_v2_b from an nn.Module", "warm process: torch's counter on swin_v2_b", 2, most=True),
+    *(Wanted(f"{FROM_MODULE} {model}", f"{TORCHINFO_ON} {model}", most, most=True) for model, most in SAME.items()),
+    *(Wanted(f"{ALL_FROM_MODULE} {model}", f"{TORCHINFO_ON} {model}", most, most=True) for model, most in ALL.items()),
 )
 WARM = {
     "costs": "vggscope, what torchinfo shows",
     "summarize": "vggscope, all that `summary` shows",
-    "trace": "vggscope, from an nn.Module",
+    "trace": "vggscope, what torchinfo shows, from an nn.Module",
+    "trace_summary": "vggscope, all that `summary` shows, from an nn.Module",
     "torchinfo": "torchinfo",
     "flop_counter": "torch's FLOP counter",
     "torchview": "torchview, not drawn",
@@ -119,10 +130,9 @@ WARM = {
 WARM_WANTED = {
     "warm process: what torchinfo shows, of D": ("costs", "vgg16"),
     "warm process: torchinfo": ("torchinfo", "vgg16"),
-    "warm process: resnet50 from an nn.Module": ("trace", "resnet50"),
-    "warm process: torchinfo on resnet50": ("torchinfo", "resnet50"),
-    "warm process: swin_v2_b from an nn.Module": ("trace", "swin_v2_b"),
-    "warm process: torch's counter on swin_v2_b": ("flop_counter", "swin_v2_b"),
+    **{f"{TORCHINFO_ON} {model}": ("torchinfo", model) for model in SAME},
+    **{f"{FROM_MODULE} {model}": ("trace", model) for model in SAME},
+    **{f"{ALL_FROM_MODULE} {model}": ("trace_summary", model) for model in ALL},
 }
 """Tool and model of the warm-process entries of WANTED."""
 
