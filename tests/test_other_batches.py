@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -442,3 +444,15 @@ def test_torch_gives_results_of_slices_in_the_usual_order(operation: str, sample
     result = results[operation]()
     assert result.is_contiguous()
     assert result.stride()[0] == result[0].numel()
+
+
+def test_a_size_that_a_module_keeps_holds_nothing_of_the_trace() -> None:
+    kept: list[int] = []
+    module = _net(lambda self, x: (kept.append(x.shape[0]), x.relu())[1])
+    network = network_of(module, "net", (3, 8, 8))
+    nodes = ref(network.nodes[0])
+    assert isinstance(kept[0], int)
+    assert (kept[0] + 1, f"{kept[0]}", [*range(kept[0])]) == (2, "1", [0])
+    del network
+    gc.collect()
+    assert nodes() is None

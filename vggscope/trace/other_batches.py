@@ -100,6 +100,17 @@ class Grown(NamedTuple):
 
 
 @dataclass
+class Loss:
+    """Whether something is unknown."""
+
+    is_noted: bool = False
+
+    def note(self) -> None:
+        """Note that it is."""
+        self.is_noted = True
+
+
+@dataclass
 class OtherBatches:
     """What is known of other batches in a run on one sample.
 
@@ -110,7 +121,8 @@ class OtherBatches:
     - `ops` are the ops of nodes for two samples, where these lie otherwise in memory.
     - `told` are the nodes whose shapes torch has told.
     - `are_read`: forward has got a number that depends on the batch.
-    - `are_lost`: what other batches do is not known from this run. `are_in_layers`: nor are the ops of its layers.
+    - `loss` is whether what other batches do is unknown. The numbers that forward has got refer to it alone, because
+      the module's code may keep them. `are_in_layers`: nor are the ops of layers known from this run.
     """
 
     recorder: Recorder
@@ -121,19 +133,25 @@ class OtherBatches:
     ops: dict[str, Op] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     are_read: bool = False
-    are_lost: bool = False
+    loss: Loss = field(default_factory=Loss)
     are_in_layers: bool = False
     _before: dict[int, str | None] = field(default_factory=dict)
     _ruled: int = 0
     _followed: int = 0
 
+    @property
+    def are_lost(self) -> bool:
+        """Whether what other batches do is not known from this run."""
+        return self.loss.is_noted
+
     def lose(self) -> None:
         """Note that what other batches do is not known from this run."""
-        self.are_lost = True
+        self.loss.note()
 
     def enter_layer(self) -> None:
         """Note that a layer has such a size among its settings, so that its op would have it too."""
-        self.are_lost = self.are_in_layers = True
+        self.are_in_layers = True
+        self.lose()
 
     def begin(self, tensors: Sequence[Tensor], axes: Sequence[int | None]) -> None:
         """Note the network's inputs for one sample, each with its batch axis."""
@@ -219,7 +237,7 @@ class OtherBatches:
         return result
 
     def _number(self, values: tuple[int, ...]) -> Any:
-        number = batch_size(values, self.lose)
+        number = batch_size(values, self.loss.note)
         self.are_read |= type(number) is not int
         return number
 
