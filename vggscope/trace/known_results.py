@@ -37,13 +37,13 @@ _PLAIN = frozenset({bool, int, float, str, type(None)})
 VIEWS = frozenset(
     {
         *("view", "permute", "transpose", "movedim", "unsqueeze", "squeeze", "expand", "expand_as", "unflatten"),
-        *("narrow", "select"),
+        *("narrow", "select", "chunk", "split", "unbind"),
     }
 )
 """Functions whose results share their argument's memory. Their kernels are fast without data."""
 
-_NOT_KNOWN = SAME_DATA | PROPERTIES | CREATIONS | {"detach", "type_as", "as_strided", "chunk", "split", "unbind"}
-"""Functions of the tables that return no tensor or several, or whose results depend on more than the arguments."""
+_NOT_KNOWN = SAME_DATA | (PROPERTIES - {"contiguous"}) | CREATIONS | {"detach", "type_as", "as_strided", "setitem"}
+"""Functions of the tables that return no tensor, or whose results depend on more than the arguments."""
 
 Signature = tuple[Hashable, ...]
 
@@ -79,13 +79,14 @@ class KnownCall:
     """What is known of equal calls.
 
     `result` is None if torch must run: its result shares memory, or is no plain tensor. `inputs` and `weights` are the
-    places of those of the op among the tensors of a function's arguments. `nodes` are by `Origins.kinds` of both.
+    places of those of the op among the tensors of a function's arguments. `nodes` are by `Origins.kinds` of both, one
+    for each result.
     """
 
     result: KnownResult | None
     inputs: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
-    nodes: dict[str, NodeFacts] = field(default_factory=dict)
+    nodes: dict[str, tuple[NodeFacts, ...]] = field(default_factory=dict)
 
 
 _KNOWN: dict[Signature, KnownCall] = {}
@@ -277,11 +278,11 @@ def _name_query() -> Callable[[Tensor], bool] | None:
 @lru_cache(maxsize=4096)
 def is_covered(function: Function) -> bool:
     """Return whether a function is torch's own, of the tables, and returns new tensors or its first argument."""
-    name, in_place = function_name(function)
+    name, _ = function_name(function)
     library = getattr(function, "__module__", None) or "torch"
     is_own = library.partition(".")[0] == "torch" and not library.startswith(("torch._ops", "torch.autograd"))
     is_listed = name in NO_PRODUCTS or name in MATRIX_PRODUCTS or name == "multi_head_attention_forward"
-    return is_own and is_listed and not in_place and name not in _NOT_KNOWN
+    return is_own and is_listed and name not in _NOT_KNOWN
 
 
 def _described_tensor(tensor: Tensor, tensors: list[Tensor]) -> Hashable:

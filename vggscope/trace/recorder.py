@@ -84,7 +84,8 @@ class Origins(NamedTuple):
 class NodeFacts(NamedTuple):
     """What a node has in common with those of equal calls: their tensors are alike, and of the same kinds of origins.
 
-    - `op` agrees with torch in the shape, the cost and what is saved for backward.
+    - `op` agrees with torch in the shape, the cost and what is saved for backward. `kinds` are those of the origins of
+      its inputs and weights.
     - `parameters` are the names of the parameters that the op has, and `has_gradient` is whether it has a gradient.
     - `torch_macs` are the multiply-accumulates of the operators that torch dispatches, None if they are unknown.
     - `kind` tells apart the ops of which torch is asked what they save for backward, once in each run; None for an op
@@ -94,6 +95,7 @@ class NodeFacts(NamedTuple):
     """
 
     op: Op
+    kinds: str
     parameters: frozenset[str]
     has_gradient: bool
     torch_macs: int | None
@@ -360,48 +362,56 @@ class Recorder:
         node = self.nodes[name]
         return node.op.macs(tuple(self.shapes[source] for source in node.inputs), self.shapes[name])
 
-    def add(self, base: str, call: Call, results: Sequence[Tensor], module: str | None = None) -> NodeFacts | None:
+    def add(self, base: str, call: Call, results: Sequence[Tensor], module: str | None = None) -> tuple[NodeFacts, ...]:
         """Record one call: a node for its first result, and one for each further result.
 
-        Return what the nodes of equal calls have in common; None if each of them must be looked at.
+        Return what the nodes have in common with those of equal calls; empty if each call must be looked at.
         """
         if len(call.ops) == len(results) > 1:
-            for op, result in zip(call.ops, results):
-                self.pieces.add(self._add(base, op, call, result, None)[0])
-            return None
+            pieces = [self._add(base, op, call, result, None) for op, result in zip(call.ops, results)]
+            self.pieces.update(name for name, _ in pieces)
+            known = tuple(facts for _, facts in pieces if facts is not None)
+            return known if len(known) == len(pieces) else ()
         first, facts = self._add(base, call.ops[0], call, results[0], module)
         if call.ops[0].name == "detach":
             self.pieces.add(first)  # often called only to read an attribute: x.data.shape
-            return None
+            return ()
         for position, result in enumerate(results[1:], 1):
             op = CallResult(call.ops[0].name, position, shape_of(result))
             self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None)[0])
-        return facts if len(results) == 1 else None
+        return (facts,) if facts is not None and len(results) == 1 else ()
 
-    def is_repeatable(self, facts: NodeFacts, origins: Origins) -> bool:
+    def is_repeatable(self, known: Sequence[NodeFacts], origins: Origins) -> bool:
         """Return whether a call may be recorded by the facts of an equal one, without asking torch in this run."""
-        is_asked = facts.kind is None or facts.is_asked or self.asked.get(facts.kind, False) or origins.are_computed
-        return not self.has_own_backward and (is_asked or not (self.compares and self.memory))
+        if not known or self.has_own_backward:
+            return False
+        if origins.are_computed or not (self.compares and self.memory):
+            return True
+        asked = {None, *(facts.kind for facts in known if facts.is_asked)}
+        return all(facts.kind in asked or self.asked.get(facts.kind, False) for facts in known)
 
     def add_again(
         self,
         base: str,
-        facts: NodeFacts,
+        known: Sequence[NodeFacts],
         tensors: tuple[Sequence[Tensor], Sequence[Tensor]],
         origins: Origins,
-        result: Tensor,
+        results: Sequence[Tensor],
         module: str | None = None,
     ) -> None:
         """Record a call that is equal to an earlier one, of which `add` has returned the facts.
 
         `tensors` are its inputs and weights, and `origins` theirs.
         """
-        if self.compares:
-            self._add_torch_macs(facts.torch_macs)
-            if facts.is_asked:
-                self.asked.setdefault(facts.kind, True)
-        constants = self._constants_of(facts.op, *tensors, (), origins)
-        self._place(self._unique(base, module is not None), facts, origins, constants, result, module)
+        for facts, result in zip(known, results):
+            if self.compares:
+                self._add_torch_macs(facts.torch_macs)
+                if facts.is_asked:
+                    self.asked.setdefault(facts.kind, True)
+            name = self._unique(base, module is not None)
+            self._place(name, facts, origins, self._constants_of(facts.op, *tensors, (), origins), result, module)
+            if len(known) > 1:
+                self.pieces.add(name)
 
     def finished(self) -> tuple[Node, ...]:
         """Return the nodes without the pieces and views that no node reads and forward does not return."""
@@ -435,7 +445,8 @@ class Recorder:
         is_asked = kind is not None and self.memory and not is_computed and kind not in self.asked
         if is_asked:
             self.asked[kind] = self._compare_saved(name, op, call, result)
-        facts = NodeFacts(op, parameters, op.gradient != "none", torch_macs, kind, is_asked, *_about(result))
+        common = op, origins.kinds, parameters, op.gradient != "none", torch_macs, kind, is_asked
+        facts = NodeFacts(*common, *_about(result))
         self._place(name, facts, origins, self._constants_of(op, inputs, weights, call.reads, origins), result, module)
         is_equal = is_ruled and agrees and not call.reads and not self.has_own_backward
         is_equal = is_equal and self.asked.get(kind, True)
@@ -560,7 +571,7 @@ class Recorder:
         if is_ruled and not is_transforming() and not (macs and self.has_own_backward):
             return op, True
         if isinstance(op, Recorded) and not op.is_unknown:
-            return changed(op, trains=op.trains or trains), False
+            return changed(op, trains=op.trains or trains), not trains
         counted = call.cost([tensor for tensor in (*call.inputs, *call.weights) if self.is_trained(tensor)])
         if is_ruled and counted.macs == macs and not self.has_own_backward:
             return op, False

@@ -59,7 +59,7 @@ from vggscope.trace.known_results import (
     signature_of,
     told_once,
 )
-from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out
+from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out, shares_memory
 from vggscope.trace.meta_shortcuts import has_rule, shortcut_result
 from vggscope.trace.modules import is_layer, is_plain, module_op
 from vggscope.trace.other_batches import REVEALING_NOTHING, OtherBatches
@@ -384,15 +384,15 @@ class Watch:
         self.recorder.refresh(self.path, (given,))
         inputs, weights = (given,), tuple(_parameters_of(module))
         origins = self.recorder.origins_of((given, *weights))
-        facts = known.nodes.get(origins.kinds)
-        if facts is None or known.result is None or not self.recorder.is_repeatable(facts, origins):
+        nodes = known.nodes.get(origins.kinds, ())
+        if known.result is None or not self.recorder.is_repeatable(nodes, origins):
             return None
-        result = cast("Tensor", _distinct_result(facts.op.without_constants, inputs, known.result.again(inputs)))
+        result = cast("Tensor", _distinct_result(nodes[0].op.without_constants, inputs, known.result.again(inputs)))
         path = self.paths[id(module)]
-        self.recorder.add_again(path or _name_of(module), facts, (inputs, weights), origins, result, path)
+        self.recorder.add_again(path or _name_of(module), nodes, (inputs, weights), origins, (result,), path)
         if result is given:
             self.recorder.wrote(given)
-        self._follow_layer(module, facts.op, inputs, result, inputs, {}, self.signature)
+        self._follow_layer(module, nodes[0].op, inputs, result, inputs, {}, self.signature)
         return result
 
     def enter(self, module: nn.Module, args: object) -> None:
@@ -577,7 +577,11 @@ class Watch:
         if not about.may_be_known or not self._is_alone():
             return None, []
         signature, tensors = signature_and_tensors(function, args, kwargs, counts=self.compares)
-        return None if True in [tensor.requires_grad for tensor in tensors] else signature, tensors
+        if True in [tensor.requires_grad for tensor in tensors]:
+            return None, tensors
+        # A call that writes to memory which it also reads may fail.
+        is_risky = about.in_place and any(shares_memory(tensors[0], other) for other in tensors[1:])
+        return None if is_risky else signature, tensors
 
     def _function_again(
         self,
@@ -587,7 +591,7 @@ class Watch:
         kwargs: dict[str, object],
         tensors: list[Tensor],
         known: KnownCall,
-    ) -> Tensor | None:
+    ) -> object:
         """Record a call of a function by an equal one, and return its result; None if that is not known."""
         if not known.nodes or self.inside_node:
             return None
@@ -595,17 +599,18 @@ class Watch:
         inputs = [tensors[place] for place in known.inputs]
         weights = [tensors[place] for place in known.weights]
         origins = self.recorder.origins_of((*inputs, *weights))
-        facts = known.nodes.get(origins.kinds)
-        if facts is None or not self.recorder.is_repeatable(facts, origins):
+        nodes = known.nodes.get(origins.kinds, ())
+        if not self.recorder.is_repeatable(nodes, origins):
             return None
-        op = facts.op.without_constants
+        op = nodes[0].op.without_constants
         result = function(*args, **kwargs) if known.result is None else known.result.again(args)
-        result = cast("Tensor", _distinct_result(op, tensors, result))
+        result = _distinct_result(op, tensors, result)
+        results = tensors_in(result)
         base, module = self._place_of_function(about.name)
-        self.recorder.add_again(base, facts, (inputs, weights), origins, result, module)
-        self._note_rows(op, inputs, result)
-        if result is tensors[0] and not isinstance(op, View):
-            self.recorder.wrote(result)
+        self.recorder.add_again(base, nodes, (inputs, weights), origins, results, module)
+        self._note_rows(op, inputs, results[0])
+        if results[0] is tensors[0] and not isinstance(op, View):
+            self.recorder.wrote(results[0])
         return result
 
     def _without_kernel(self, call: WatchedCall) -> tuple[object | None, Function]:
@@ -1018,20 +1023,25 @@ class Watch:
         op = WithMasks(op, len(computed)) if computed else op
         call = Call((op,), (*distinct, *computed), weights, count, self.dispatched, saved, constants)
         if results := plain_tensors_in(result):
-            facts = self.recorder.add(base, call, results, module=frame.path)
-            if frame.signature is not None and facts is not None:
-                self._remember_layer(frame.signature, frame.module, facts, inputs, returned)
+            nodes = self.recorder.add(base, call, results, module=frame.path)
+            if frame.signature is not None and nodes:
+                self._remember_layer(frame.signature, frame.module, nodes, inputs, returned)
             if inputs and results[0] is inputs[0]:
                 self.recorder.wrote(results[0])
         return result
 
     def _remember_layer(
-        self, signature: Signature, module: nn.Module, facts: NodeFacts, inputs: tuple[Tensor, ...], result: object
+        self,
+        signature: Signature,
+        module: nn.Module,
+        nodes: tuple[NodeFacts, ...],
+        inputs: tuple[Tensor, ...],
+        result: object,
     ) -> None:
         """Keep what is known of a call of a layer for equal calls."""
         if layer_signature(module, inputs, {}, counts=self.compares) == signature and type(result) is plain_kinds()[0]:
             known = known_call(signature) or remember(signature, result_to_know(inputs, {}, result, NO_MACS))
-            known.nodes[self.recorder.origins_of((*inputs, *_parameters_of(module))).kinds] = facts
+            known.nodes[nodes[0].kinds] = nodes
 
     def _function_node(self, call: WatchedCall, result: object) -> object:
         """Record a call of a function. Return its result, or a tensor that replaces it."""
@@ -1077,15 +1087,17 @@ class Watch:
             results = plain_tensors_in(result)
         elif op.allocates and about.name not in MATRIX_PRODUCTS:
             return result  # the input itself, as contiguous() returns it
-        facts = self._add_function(about.name, op_call, results)
-        if facts is not None and signature is not None and not about.concerns_gradients:  # else each call is noted
-            self._remember_function(call, op_call, facts, returned)
+        nodes = self._add_function(about.name, op_call, results)
+        if nodes and signature is not None and not about.concerns_gradients:  # else each call is noted
+            self._remember_function(call, op_call, nodes, returned)
         if results[0] is out or (results[0] is inputs[0] and not isinstance(op, View)):
             self.recorder.wrote(results[0])
         return result
 
-    def _remember_function(self, call: WatchedCall, op_call: Call, facts: NodeFacts, result: object) -> None:
-        """Keep the node of a call of a function for equal calls, unless the call has changed its arguments."""
+    def _remember_function(
+        self, call: WatchedCall, op_call: Call, nodes: tuple[NodeFacts, ...], result: object
+    ) -> None:
+        """Keep the nodes of a call of a function for equal calls, unless the call has changed its arguments."""
         about, function, args, kwargs, inputs, signature, _ = call
         read, weights = (places_of(tensors, inputs, {}) for tensors in (op_call.inputs, op_call.weights))
         is_same = signature_of(function, args, kwargs, counts=self.compares) == signature
@@ -1096,7 +1108,7 @@ class Watch:
             to_know = None if about.is_quick else result_to_know(args, kwargs, result, self.dispatched)
             known = remember(signature, to_know)
         known.inputs, known.weights = read, weights
-        known.nodes[self.recorder.origins_of((*op_call.inputs, *op_call.weights)).kinds] = facts
+        known.nodes[nodes[0].kinds] = nodes
 
     def _pass_on(self, call: WatchedCall, results: tuple[Tensor, ...], *, overwrites: bool) -> None:
         """Record a call on constants alone."""
@@ -1133,17 +1145,17 @@ class Watch:
         is_read = not plain_tensors_in(result) and not self.recorder.is_constant(inputs)
         self.reads_sizes = is_transforming() or is_read
 
-    def _add_function(self, name: str, call: Call, results: Sequence[Tensor]) -> NodeFacts | None:
-        """Record a call of a function. Return what the nodes of equal calls have in common, if that is known."""
+    def _add_function(self, name: str, call: Call, results: Sequence[Tensor]) -> tuple[NodeFacts, ...]:
+        """Record a call of a function. Return what its nodes have in common with those of equal calls, if known."""
         base, module = self._place_of_function(name)
-        facts = self.recorder.add(base, call, results, module)
+        nodes = self.recorder.add(base, call, results, module)
         self._note_rows(call.ops[0], call.inputs, results[0])
         if isinstance(call.ops[0], AlwaysDropout):
             self.recorder.warn(
                 f"{below(self.path, name)} is on at evaluation too: F.dropout needs training=self.training"
             )
-            return None
-        return facts
+            return ()
+        return nodes
 
     def _place_of_function(self, name: str) -> tuple[str, str | None]:
         """Return the name for the node of a function, and the path of the module whose only call it is, else None."""
