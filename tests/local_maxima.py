@@ -30,12 +30,16 @@ def maxima(timeline: StepTimeline, batch: int) -> list[int]:
     return [level for before, level, after in inner if before < level > after]
 
 
-def require_equal_maxima(module: nn.Module, network: Network, size: tuple[int, ...]) -> None:
-    """Compare the rules with a recording of torch on a GPU and under the tracker, and each optimizer's peak."""
+def require_equal_maxima(module: nn.Module, network: Network, size: tuple[int, ...], *, has_data: bool = False) -> None:
+    """Compare the rules with a recording of torch on a GPU and under the tracker, and each optimizer's peak.
+
+    The tracker is left out where the rules need the kernels of a GPU.
+    """
+    runtimes = ("cuda",) if network.needs_gpu else ("cuda", "tracker")
     inputs = from_sizes(module, [InputSize(size)])
     for mode in ("train", "inference"):
         for batch in (1, 2, 5):
-            for runtime in ("cuda", "tracker"):
+            for runtime in runtimes:
                 config = StepConfig(mode=mode, optimizer="sgd", runtime=runtime)
                 assert config.request is not None
                 request = replace(config.request, samples=batch)

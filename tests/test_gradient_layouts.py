@@ -260,3 +260,35 @@ def test_a_view_of_one_sample_may_be_a_copy_of_several(attends: bool) -> None:
     assert any(node.batched_until is not None for node in network.nodes)
     assert network.predicts_memory
     require_equal_maxima(module, network, (3, 8, 8))
+
+
+class FeaturesFirst(nn.Module):
+    """Layers on maps with the features last, whose gradients have them first, as in Swin."""
+
+    def __init__(self, *, reads: bool = False, drops: float = 0.0) -> None:
+        super().__init__()
+        self.patches, self.head, self.reads = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 3), reads
+        self.part, self.norm = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.Dropout(drops)), nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).permute(0, 2, 3, 1)
+        if self.reads and x.flatten()[0].item() == 1:
+            raise ValueError("the same value everywhere")
+        x = self.norm(x + self.part(x)).permute(0, 3, 1, 2)
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def test_a_layer_norm_keeps_the_layout_of_a_gradient_without_data() -> None:
+    """Its kernels do not: the step of a module that reads values, and so runs on its weights, is recorded."""
+    module = FeaturesFirst()
+    network = vggscope.network(module, (3, 8, 8))
+    assert network.predicts_memory
+    assert any(node.copies_batched_gradient for node in network.nodes if node.op.name == "Linear")
+    require_equal_maxima(module, network, (3, 8, 8))
+    assert not vggscope.network(FeaturesFirst(reads=True), (3, 8, 8)).predicts_memory
+
+
+def test_a_dropout_lays_out_such_a_gradient_otherwise_on_a_gpu() -> None:
+    module = FeaturesFirst(drops=0.1)
+    assert not vggscope.network(module, (3, 8, 8)).predicts_memory
+    assert vggscope.measure(module, (3, 8, 8), batch=3, device="cpu").difference_bytes == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,46 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import vggscope
-from vggscope.analysis.memory.allocation_log import StepTimeline
-from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import StepConfig
+from tests.local_maxima import require_equal_maxima
 from vggscope.graph import Network
-from vggscope.inputs import InputSize
 from vggscope.lock_file import from_text
-from vggscope.trace.inputs import from_sizes
-from vggscope.trace.step import recorded_steps
-
-CONFIGS = StepConfig(mode="inference"), StepConfig(optimizer="sgd"), StepConfig(optimizer="adam")
 
 
-def local_peaks(timeline: StepTimeline, batch: int) -> list[int]:
-    """The bytes alive at each local peak of a step."""
-    total, rises, peaks = 0, False, []
-    sizes: dict[int, int] = {}
-    for place, entry in enumerate(timeline.entries):
-        change = -sizes[entry.tensor] if entry.size is None else entry.size.at(batch)
-        if change < 0 and rises:
-            peaks.append(total)
-        sizes[entry.tensor] = change
-        starts = change > 0 and place >= timeline.step_start
-        rises = starts or (rises and change >= 0)
-        total += change
-    return [*peaks, *([total] if rises else ())]
-
-
-def equals_torch(model: nn.Module, size: tuple[int, ...], batches: tuple[int, ...] = (1, 2, 5)) -> Network:
+def equals_torch(model: nn.Module, size: tuple[int, ...]) -> Network:
     """Hold the rules to the recording of torch, and return the network, which is not recorded."""
     network = vggscope.network(model, size)
     assert network.predicts_memory
     assert not vggscope.summary(model, size).warnings
-    inputs = from_sizes(model, [InputSize(size)])
-    for config in CONFIGS:
-        for batch in batches:
-            request = replace(config.request, samples=batch)  # type: ignore[type-var]
-            steps, *_ = recorded_steps(model, network, inputs, request, has_data=False)
-            known = network.for_batch(batch), replace(network, steps=steps).for_batch(batch)
-            ours, torchs = (local_peaks(simulate_step(one, config), batch) for one in known)
-            assert ours == torchs, (config.mode, config.optimizer, batch)
+    require_equal_maxima(model, network, size)
     return network
 
 
@@ -154,8 +124,8 @@ def test_a_lock_has_the_calls_on_weights() -> None:
     network = vggscope.network(Tokens(3, joined=True), (3, 6, 6))
     text = vggscope.lock(network).json_text
     read = from_text(text)
-    for config in CONFIGS:
-        ours, theirs = (simulate_step(one, config).peak_bytes(4) for one in (network, read))
+    for mode in ("train", "inference"):
+        ours, theirs = (vggscope.memory(one, mode=mode, batch=4).peak_bytes for one in (network, read))
         assert ours == theirs
     with pytest.raises(ValueError, match="reads one that does not come before it"):
         from_text(text.replace('"inputs": ["blocks.0.first (weight)", ', '"inputs": ["blocks.1.first (weight)", '))

@@ -46,7 +46,7 @@ class Dropout(_Random):
     follows_a_layer = True
     is_affine = True
     is_dropout = True
-    gradient_layout = "elementwise"
+    gradient_layout = "dropout"
 
     p: float = 0.5
     inplace: bool = False

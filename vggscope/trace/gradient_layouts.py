@@ -51,7 +51,7 @@ class UnknownLayout(Exception):
 class InputGradients(NamedTuple):
     """The layout of each input's gradient, and whether torch first copies the gradient of the output.
 
-    `is_kernels` is false for the layouts of tensors without data alone, if torch's kernels return contiguous ones.
+    `is_kernels` is false for the layouts of tensors without data alone: torch's kernels return contiguous ones.
     """
 
     layouts: tuple[StridedLayout, ...]
@@ -138,12 +138,15 @@ def with_copied_gradients(
     one: Recorder,
     two: Mapping[str, StridedLayout] | None,
     named_until: Mapping[str, str] | None,
+    *,
+    has_data: bool = False,
 ) -> Network:
     """Return the network with the nodes that copy gradients, if they are known.
 
-    `one` and `two` are as below. `named_until` is a node's on two samples, None if it is the same as on one.
+    `one`, `two` and `has_data` are as below. `named_until` is a node's on two samples, None if it is the same as on
+    one.
     """
-    copies = copied_gradients(network.nodes, one, two)
+    copies = copied_gradients(network.nodes, one, two, has_data=has_data)
     if copies is None:
         return network
     nodes = tuple(_copying(node, *copies) for node in network.nodes)
@@ -173,12 +176,13 @@ def _copying(node: Node, alone: Set[str], several: Set[str]) -> Node:
 
 
 def copied_gradients(
-    nodes: Sequence[Node], one: Recorder, two: Mapping[str, StridedLayout] | None
+    nodes: Sequence[Node], one: Recorder, two: Mapping[str, StridedLayout] | None, *, has_data: bool = False
 ) -> tuple[frozenset[str], frozenset[str]] | None:
     """Return the nodes whose backward first copies the gradient of their output, on one sample and on several.
 
     None if a layout is not known. `one` is the recorder of a run on one sample, and `two` are the layouts for two
     samples; without them, all tensors grow along their first axis, and are contiguous or have contiguous samples.
+    `has_data`: the module runs on its weights, and so a step that torch is recorded in.
     """
     nodes = with_weight_calls(nodes)
     shapes = {**one.shapes, **one.weights.shapes}
@@ -190,18 +194,12 @@ def copied_gradients(
     layouts.update(weights)
     larger.update(weights)
     output = one.output or nodes[-1].name
-    alone, several = (_certain_copies(nodes, output, given) for given in (layouts, larger))
+    alone, several = (_copied_gradients(nodes, output, given) for given in (layouts, larger))
+    if has_data and (alone, several) != tuple(
+        _copied_gradients(nodes, output, given, as_kernels=True) for given in (layouts, larger)
+    ):
+        return None
     return None if alone is None or several is None else (alone, several)
-
-
-def _certain_copies(nodes: Sequence[Node], output: str, layouts: Mapping[str, StridedLayout]) -> frozenset[str] | None:
-    """Return the nodes whose backward first copies the gradient of their output; None if that is not known, or if it
-    depends on whether the tensors have data.
-    """
-    copies, is_kernels = _copied_gradients(nodes, output, layouts)
-    if copies is None or is_kernels:
-        return copies
-    return copies if _copied_gradients(nodes, output, layouts, as_kernels=True)[0] == copies else None
 
 
 def layouts_of(recorder: Recorder) -> dict[str, StridedLayout]:
@@ -216,15 +214,14 @@ def _doubled(layout: StridedLayout) -> StridedLayout:
 
 def _copied_gradients(
     nodes: Sequence[Node], output: str, layouts: Mapping[str, StridedLayout], *, as_kernels: bool = False
-) -> tuple[frozenset[str] | None, bool]:
+) -> frozenset[str] | None:
     """Return the nodes whose backward first copies the gradient of their output; None if a layout is not known.
 
-    The second value is whether torch's kernels return gradients of the same layouts. `layouts` are those of the inputs
-    and the outputs of all nodes, and `output` is the value that the loss reads.
+    `layouts` are those of the inputs and the outputs of all nodes, and `output` is the value that the loss reads.
+    `as_kernels` asks for the layouts of tensors with data, where these differ.
     """
     if output not in layouts or not layouts[output].is_contiguous:
-        return None, True
-    is_kernels = True
+        return None
     gradients = {output: contiguous(layouts[output].shape)}
     copies: set[str] = set()
     bases, have_gradients = _bases(nodes), differentiable(nodes)
@@ -235,7 +232,6 @@ def _copied_gradients(
                 continue
             op, operands, places = _operands(node, layouts)
             found = _input_gradients(node, op, gradient, operands, layouts, bases)
-            is_kernels = is_kernels and found.is_kernels
             if as_kernels and not found.is_kernels:
                 found = found._replace(layouts=tuple(contiguous(layout.shape) for layout in found.layouts))
             if found.copies:
@@ -244,8 +240,8 @@ def _copied_gradients(
                 before, after = gradients.get(name), found.layouts[place]
                 gradients[name] = after if before is None else _sum(before, after)
     except (UnknownLayout, LookupError, ValueError):  # sparse tensors have no layout, and those of vmap other axes
-        return None, True
-    return frozenset(copies), is_kernels
+        return None
+    return frozenset(copies)
 
 
 def _input_gradients(
@@ -374,6 +370,13 @@ def _following(
     if op.gradient == "same":
         return InputGradients((gradient,))
     return InputGradients((elementwise(output.shape, (gradient.strides, inputs[0].strides)),))
+
+
+def _dropped(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
+    """The kernel of a GPU returns a contiguous gradient, or one with the channels last; the CPU's keeps its layout."""
+    if op.gradient != "same" and not (gradient.is_contiguous or gradient.is_channels_last):
+        raise UnknownLayout
+    return _following(op, gradient, inputs, output)
 
 
 def _rectified(
@@ -613,6 +616,7 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
         "same": _same,
         "contiguous": _contiguous,
         "elementwise": _following,
+        "dropout": _dropped,
         "elementwise of the output": _rectified,
         "broadcast": _calculated,
         "expanded": _reduced,

@@ -208,7 +208,7 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     if result.error is not None:
         return network
     if forward.memory and result.single is None:
-        network = _with_copied_gradients(network, result)
+        network = _with_copied_gradients(network, forward, result)
     sparse = tuple(sorted(watch.recorder.sparse_gradients))
     order = _registered(network, forward.module)
     is_counted = network.torch_count is not None and not network.torch_count.disagreements
@@ -216,10 +216,10 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     return changed(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse, registered=order)
 
 
-def _with_copied_gradients(network: Network, result: SampleRuns) -> Network:
+def _with_copied_gradients(network: Network, forward: Forward, result: SampleRuns) -> Network:
     """Return the network with the nodes that copy gradients, if they are known."""
-    layouts = None if result.layouts is None else result.layouts()
-    return with_copied_gradients(network, result.watch.recorder, layouts, result.named_until)
+    layouts, has_data = None if result.layouts is None else result.layouts(), forward.device != META
+    return with_copied_gradients(network, result.watch.recorder, layouts, result.named_until, has_data=has_data)
 
 
 def _follows_rules(watch: Watch) -> bool:
@@ -301,7 +301,7 @@ def _training_step(network: Network, forward: Forward, runs: SampleRuns) -> Netw
     watch = runs.watch
     step = _with_leaves(_network(network.name, forward, runs, runs.ran_on), watch)
     if runs.single is None:
-        step = _with_copied_gradients(step, runs)
+        step = _with_copied_gradients(step, forward, runs)
     order, sparse = _registered(step, forward.module), tuple(sorted(watch.recorder.sparse_gradients))
     follows = _follows_rules(watch) and not (watch.draws or watch.training_reads.sets)
     step = replace(step, follows_rules=follows, registered=order, sparse_gradients=sparse)
