@@ -25,6 +25,7 @@ from vggscope.ops.pooling import AvgPool2d, MaxPool2d
 from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import Dropout
 from vggscope.ops.shape import Flatten
+from vggscope.trace import known_results
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.network import network_of
 
@@ -188,8 +189,15 @@ def test_a_configuration_has_no_run_of_torch() -> None:
     assert vggscope.summary("conv3-8 FC-10", input_size=(3, 8, 8)).torch_count is None
 
 
+def set_rule(monkeypatch: pytest.MonkeyPatch, op: type[Op], name: str, rule: Callable[..., object]) -> None:
+    """Give an op another rule, for a trace that knows nothing of earlier calls."""
+    monkeypatch.setattr(op, name, rule)
+    for table in ("_KNOWN", "_TOLD"):
+        monkeypatch.setattr(known_results, table, {})
+
+
 def test_a_wrong_rule_for_macs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Linear, "macs", lambda self, inputs, output: 7)
+    set_rule(monkeypatch, Linear, "macs", lambda self, inputs, output: 7)
     report = vggscope.summary(SMALL, input_size=(1, 3, 8, 8))
     assert report.warnings == ("the figures disagree: 3: vggscope counts 7 MACs of Linear, torch's own operators 180",)
     assert report.torch_count is not None
@@ -200,7 +208,7 @@ def test_a_wrong_rule_for_macs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("op", [Convolution, MatrixProduct, Einsum, ScaledDotProductAttention, Recurrent])
 def test_every_op_with_macs_is_compared(monkeypatch: pytest.MonkeyPatch, op: type[Op]) -> None:
     right = op.macs
-    monkeypatch.setattr(op, "macs", lambda self, inputs, output: (right(self, inputs, output) or 0) + 1)
+    set_rule(monkeypatch, op, "macs", lambda self, inputs, output: (right(self, inputs, output) or 0) + 1)
     modules = {
         Convolution: (nn.Conv2d(3, 4, 3), (1, 3, 8, 8)),
         MatrixProduct: (Weighted(lambda x, w: x @ w, (4, 3)), (1, 4)),
@@ -214,7 +222,7 @@ def test_every_op_with_macs_is_compared(monkeypatch: pytest.MonkeyPatch, op: typ
 
 
 def test_a_wrong_rule_for_the_shape_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MaxPool2d, "output_shape", lambda self, *inputs: (1, 4, 9, 9))
+    set_rule(monkeypatch, MaxPool2d, "output_shape", lambda self, *inputs: (1, 4, 9, 9))
     report = vggscope.summary(SMALL, input_size=(1, 3, 8, 8))
     assert report.warnings == (
         "the figures disagree: 1: vggscope computes the output shape of MaxPool2d as 4x9x9, torch as 4x3x3;"
@@ -267,7 +275,7 @@ def test_a_wrong_rule_for_saved_tensors_is_told(monkeypatch: pytest.MonkeyPatch,
         return saved._replace(extra=(*saved.extra, (output, None)))
 
     before = vggscope.summary(Residual(), input_size=(1, 3, 8, 8)).memory
-    monkeypatch.setattr(op, "saved_for_backward", wrong)
+    set_rule(monkeypatch, op, "saved_for_backward", wrong)
     report = vggscope.summary(Residual(), input_size=(1, 3, 8, 8))
     (warning,) = report.warnings
     assert re.search(r"^the figures disagree: .* saves .* for backward, torch ", warning)
