@@ -92,11 +92,12 @@ module = made({name!r}); print(summary(module, (1, *size(module)), device="meta"
 TEXT = """Milliseconds of CPU time to analyse an nn.Module in a warm process: torchvision's models, and timm's at the
 size that they state. "Same content" is what torchinfo shows: shapes, parameters and MACs. "All" is a whole `summary`,
 with the peak memory of training and inference and receptive fields. "Faster" names the tools that take less time than
-vggscope for the same content, with our time as a multiple of theirs. "Runs" is how often vggscope runs forward for it:
-more than once if the model reads its sizes, for then another batch or training may take another way. The other tools
-run it once, so their figures hold for one batch in evaluation. "Cold" is the CPU seconds of the whole program, once for
-each model: vggscope's `summary` of a word the first time and the second time, and a script that prints torchinfo's
-summary of the module on the meta device.
+vggscope for the same content, with our time as a multiple of theirs. The times are medians of calls after a first one,
+in which vggscope learns what torch returns for each kind of call; "first" is that of the first call for the same
+content, in a process that has analysed other models. "Runs" is how often vggscope runs forward for it: more than once
+where the run on one sample does not tell what other batches do. The other tools run it once, so their figures hold for
+one batch in evaluation. "Cold" is the CPU seconds of the whole program, once for each model: vggscope's `summary` of a
+word the first time and the second time, and a script that prints torchinfo's summary of the module on the meta device.
 {failures}
 {head}
 {rows}
@@ -179,7 +180,7 @@ def count_runs() -> None:
 
 def section(data: Forty) -> str:
     """The section's text."""
-    titles = ["model", "faster", "runs", *TOOLS.values(), "cold: first", "second", "torchinfo"]
+    titles = ["model", "faster", "runs", "first", *TOOLS.values(), "cold: first", "second", "torchinfo"]
     head = f"{_row(*titles)}\n|---|---|{'---:|' * (len(titles) - 2)}"
     return TEXT.format(
         failures="".join(f"\n{line}" for line in _failures(data)),
@@ -193,7 +194,8 @@ def _model(name: str, data: Forty) -> str:
     times = [data.warm[tool][name].get("cpu") for tool in TOOLS]
     cells = ["fails" if cpu is None else f"{cpu * 1e3:,.1f}" for cpu in times]
     cold = [f"{seconds:.2f}" for seconds in data.cold[name]]
-    return _row(name, _faster(name, data), str(data.runs[name]), *cells, *cold)
+    first = f"{data.warm[SAME][name]['first'] * 1e3:,.1f}"
+    return _row(name, _faster(name, data), str(data.runs[name]), first, *cells, *cold)
 
 
 def _faster(name: str, data: Forty) -> str:

@@ -101,7 +101,8 @@ def warm(tools: dict[str, list[str]], most_runs: int = 30) -> Warm:
 
 def with_warm(medians: dict[str, Run], times: Warm) -> dict[str, Run]:
     """The medians, and the warm times that have a bound; these have no memory."""
-    warm_runs = {name: Run(**times[tool][model], peak=0) for name, (tool, model) in WARM_WANTED.items()}
+    found = {name: times[tool][model] for name, (tool, model) in WARM_WANTED.items()}
+    warm_runs = {name: Run(wall=seconds["wall"], cpu=seconds["cpu"], peak=0) for name, seconds in found.items()}
     return {**medians, **warm_runs}
 
 

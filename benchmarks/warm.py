@@ -2,10 +2,11 @@
 
     python benchmarks/warm.py TOOL MOST_RUNS [MODEL...]
 
-Prints JSON: the median CPU and wall seconds of a call for each model, or `error`, what the tool raised. MODEL is
-torchvision's name, or timm's after `timm:`. The module is on torch's meta device if the tool supports it; otherwise it
-is real, and the time includes the forward pass. Each tool needs its own process, because some change torch's functions
-permanently.
+Prints JSON: the CPU seconds of the first call for each model, and the median CPU and wall seconds of those after it, or
+`error`, what the tool raised. MODEL is torchvision's name, or timm's after `timm:`. The tool has run on another model
+before, so that the first call imports nothing. The module is on torch's meta device if the tool supports it; otherwise
+it is real, and the time includes the forward pass. Each tool needs its own process, because some change torch's
+functions permanently.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS = ("vgg16", "resnet50", "swin_v2_b")
+OTHER = "squeezenet1_0"
+"""The model on which each tool runs before the others."""
 
 Work = Callable[[], object]
 
@@ -195,15 +198,28 @@ TOOLS: dict[str, tuple[Callable[[str], Work], int]] = {
 
 
 def median(work: Work, runs: int) -> dict[str, float]:
-    """Median seconds of the runs, after one that fills the caches."""
+    """CPU seconds of the first run, which fills the caches, and median seconds of those after it."""
+    start = time.process_time()
     work()
+    first = time.process_time() - start
     cpu, wall = [], []
     for _ in range(runs):
         at_cpu, at_wall = time.process_time(), time.perf_counter()
         work()
         cpu.append(time.process_time() - at_cpu)
         wall.append(time.perf_counter() - at_wall)
-    return {"cpu": statistics.median(cpu), "wall": statistics.median(wall)}
+    if not runs:
+        return {"first": first}
+    return {"first": first, "cpu": statistics.median(cpu), "wall": statistics.median(wall)}
+
+
+def _quietly(prepare: Callable[[str], Work], name: str, runs: int) -> dict[str, float] | dict[str, str]:
+    """The times of a tool on a model, without what it prints, or the error that it raised."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return median(prepare(name), runs)
+        except Exception as error:  # what a tool raises is a result too
+            return {"error": f"{type(error).__name__}: {error}"[:200]}
 
 
 def main() -> None:
@@ -212,13 +228,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     prepare, runs = TOOLS[tool]
+    _quietly(prepare, OTHER, 0)
     times: dict[str, dict[str, float] | dict[str, str]] = {}
     for name in models or MODELS:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            try:
-                times[name] = median(prepare(name), min(runs, int(most)))
-            except Exception as error:  # what a tool raises is a result too
-                times[name] = {"error": f"{type(error).__name__}: {error}"[:200]}
+        times[name] = _quietly(prepare, name, min(runs, int(most)))
     json.dump(times, sys.stdout)
 
 
