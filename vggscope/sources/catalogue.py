@@ -265,7 +265,8 @@ _TORCH_NAMES = {
     "Unsqueeze": ("unsqueeze",),
     **dict.fromkeys(("Activation", "AlwaysDropout", "CallResult", "Elementwise", "Overwriting", "Recorded"), ()),
     **dict.fromkeys(("Reduction", "Registered", "Slice", "Uncounted", "Unknown", "View"), ()),
-    **dict.fromkeys(("WithComputedWeights", "WithConstants", "WithMasks"), ()),
+    **dict.fromkeys(("Lookup", "StoredWeight", "WithComputedWeights", "WithConstants", "WithMasks"), ()),
+    "WithWeightInputs": (),
 }
 """torch's names of the ops whose class has another one. Those without a name stand for many functions, or for none."""
 
