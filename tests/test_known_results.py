@@ -18,7 +18,7 @@ from torchvision.ops import StochasticDepth
 
 import vggscope
 from tests.test_zoo import call_inputs
-from tests.zoo import ZOO
+from tests.zoo import ZOO, Calls
 from vggscope.ops.activation import ReLU
 from vggscope.ops.base import NOTHING
 from vggscope.ops.linear import Linear
@@ -563,6 +563,20 @@ def test_a_function_that_replaces_one_of_torch_runs(monkeypatch: pytest.MonkeyPa
     SEEN.clear()
     trace(usual())
     assert SEEN
+
+
+def test_a_method_that_replaces_one_of_a_layer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1))
+    assert vggscope.summary(module, (3, 8, 8)).totals.macs == 36 * 4 * (27 + 4)
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", lambda self, x, weight, bias: F.conv2d(x, weight, bias, 2))
+    assert vggscope.summary(module, (3, 8, 8)).outputs[0].shape == (1, 4, 2, 2)
+
+
+def test_a_single_piece_is_a_piece_again() -> None:
+    module = Calls(lambda self, x: self.conv(x).tensor_split(1)[0] + 1, conv=nn.Conv2d(3, 4, 3))
+    networks = [network_of(module, "pieces", (3, 8, 8)) for _ in range(2)]
+    assert networks[0] == networks[1]
+    assert networks[1].failure is None
 
 
 def test_what_disagrees_with_torch_is_said_in_each_trace(monkeypatch: pytest.MonkeyPatch) -> None:

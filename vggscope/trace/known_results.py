@@ -124,17 +124,22 @@ def signature_and_tensors(
 
 
 def forget_if_functions_changed() -> None:
-    """Forget all calls if a function of torch.nn.functional is another one: layers call it by its name."""
+    """Forget all calls if a function that layers call by its name is another one.
+
+    It is one of torch.nn.functional, or a method of a layer or of a class that this one inherits from.
+    """
     from torch.nn import functional
 
-    functions = tuple(vars(functional).values())
-    if functions != _FUNCTIONS.get("known"):
+    owners = (functional, *_CODE) if _CODE else (functional,)
+    functions = {owner: tuple(vars(owner).values()) for owner in owners}
+    if any(functions[owner] != _CODE.get(owner) for owner in owners):
         _KNOWN.clear()
         _TOLD.clear()
-        _FUNCTIONS["known"] = functions
+        _CODE.update(functions)
 
 
-_FUNCTIONS: dict[str, tuple[object, ...]] = {}
+_CODE: dict[Any, tuple[object, ...]] = {}
+"""The functions of torch.nn.functional and of each class of layers that was seen, as they were then."""
 
 
 def known_call(signature: Signature | None) -> KnownCall | None:
@@ -221,6 +226,9 @@ class _LayerAttributes(NamedTuple):
 def _attributes(kind: Hashable, names: tuple[str, ...]) -> _LayerAttributes:
     from torch import nn
 
+    for owner in cast("type[nn.Module]", kind).__mro__:
+        if owner.__module__.startswith(_LAYERS) and owner is not nn.Module:
+            _CODE.setdefault(owner, tuple(vars(owner).values()))
     usual = vars(nn.Module())
     empty = [name for name, value in usual.items() if isinstance(value, (dict, set))]
     owned = ("_parameters", "_buffers")
