@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -107,13 +108,15 @@ KNOWN: dict[str, Callable[[Any, Tensor], object]] = {
     "written in part": lambda self, x: _written(x),
     "stride": lambda self, x: x * x.stride(0),
     "contiguous": lambda self, x: x if x.is_contiguous() else -x,
-    "an assertion": lambda self, x: _asserted(x),
     "an int": lambda self, x: x if isinstance(x.shape[0], int) else -x,
     "a comparison": lambda self, x: x if x.shape[0] > 0 and x.shape[0] != 0 and x.shape[1:] == (4, 6, 6) else -x,
     "a slice": lambda self, x: torch.cat((x, x))[: x.shape[0]],
     "rounded": lambda self, x: x.view(max(x.shape[0], 1), -(-x.shape[0] * 4 // x.shape[0]), -1),
 }
 """What forward computes from a map of 1x4x6x6. What other batches do follows from one run."""
+
+if sys.version_info >= (3, 11):  # from which on code knows its columns
+    KNOWN["an assertion"] = lambda self, x: _asserted(x)
 
 UNKNOWN: dict[str, Callable[[Any, Tensor], object]] = {
     "len": lambda self, x: x * len(x),
@@ -136,6 +139,23 @@ UNKNOWN: dict[str, Callable[[Any, Tensor], object]] = {
     "groups": lambda self, x: nn.functional.conv2d(x.view(1, -1, 6, 6), torch.ones(x.shape[0], 4, 1, 1), groups=len(x)),
     "expanded": lambda self, x: x.expand(3, -1, -1, -1),
     "copied": lambda self, x: x.transpose(0, 1).contiguous().view(4, -1),
+    "the last axis but one": lambda self, x: x * x.size(x.shape[0]),
+    "a name": lambda self, x: getattr(self, {"1": "conv", "2": "pool"}.get(f"{x.shape[0]}", "linear")).training * x,
+    "a text": lambda self, x: x if str(x.shape).startswith("torch.Size([1,") else -x,
+    "digits": lambda self, x: sum(x for _ in range(int("%s" % x.shape[0]))),  # noqa: UP031 - not the same
+    "a message that is kept": lambda self, x: x if torch._assert(True, "") or f"{x.shape[0]}" == "1" else -x,
+    "bits": lambda self, x: x if x.shape[0] & 3 == 1 else -x,
+    "bytes": lambda self, x: x * x.shape[0].to_bytes(2, "little")[0],
+    "a symbolic number": lambda self, x: x.view(torch.sym_int(x.shape[0]), -1),
+    "a class": lambda self, x: x if type(x.shape[0]) is int else -x,
+    "a base class": lambda self, x: x if issubclass(type(x.shape[0]), int) else -x,
+    "a symbol": lambda self, x: -x if isinstance(x.shape[0], torch.SymInt) else x,
+    "a method": lambda self, x: x if hasattr(x.shape[0], "to_bytes") else -x,
+    "a key that is missing": lambda self, x: {1: x}.get(x.shape[0], -x),
+    "written by way of a view": lambda self, x: _written_by_view(x),
+    "a key in an assertion": lambda self, x: _asserted_by_key(x),
+    "the place in memory": lambda self, x: x if x[-1:].storage_offset() == 0 else -x,
+    "kept": lambda self, x: x.view(_kept(x.shape[0]), -1),
     "under vmap": lambda self, x: torch.vmap(lambda row: row * row.shape[0])(x),
     "a value": lambda self, x: x if x.sum() > 0 else -x,
     "a setting": lambda *args: _with_setting(*args),  # noqa: PLW0108 - it is defined below
@@ -161,8 +181,28 @@ def _written(x: Tensor) -> Tensor:
 
 
 def _asserted(x: Tensor) -> Tensor:
-    torch._assert(x.shape[1] == 4, f"four channels are wanted, not those of {x.shape}, {x.shape[0]:03} {x.shape!r}")
+    batch = x.shape[0]
+    torch._assert(x.shape[1] == 4, f"four channels are wanted, not those of {x.shape}, {batch:03} {x.shape!r}")
     return x.relu()
+
+
+def _asserted_by_key(x: Tensor) -> Tensor:
+    torch._assert({"1": 1}.get(f"{x.shape[0]}", 1), "one of two")
+    return x
+
+
+def _written_by_view(x: Tensor) -> Tensor:
+    result = torch.zeros(x.shape[0], 4, 6, 6)
+    result[:, :2].add_(x[:, :2])
+    return result
+
+
+KEPT: list[int] = []
+
+
+def _kept(size: int) -> int:
+    KEPT[:] = [size]
+    return KEPT[0]
 
 
 def _with_setting(self: Any, x: Tensor) -> Tensor:
@@ -185,6 +225,28 @@ def test_one_run_of_a_forward_says_what_two_say(name: str, batch: int | None, mo
     once, twice = once_and_twice(lambda: network_of(module, name, (3, 8, 8), batch=batch), monkeypatch)
     assert (once is not None) == (name in KNOWN)
     assert fields_of(once) in (None, all_fields(twice))
+
+
+PLAIN = ("a class", "a base class", "a symbol", "a method", "a key", "a key that is missing", "a name", "bytes")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_one_sample_takes_the_way_that_plain_sizes_take(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _net(UNKNOWN[name]).eval()
+    ours = network_of(module, name, (3, 8, 8))
+    monkeypatch.setattr(OtherBatches, "_number", lambda self, values: values[0])
+    plain = network_of(module, name, (3, 8, 8), batch=1)
+    assert [node.name for node in ours.nodes] == [node.name for node in plain.nodes]
+
+
+def test_no_size_of_a_trace_is_left_in_what_forward_keeps() -> None:
+    TABLES.clear()
+    vggscope.summary(_net(lambda self, x: x + TABLES.setdefault(x.shape[0], x.shape[0])), (3, 8, 8))
+    vggscope.summary(_net(UNKNOWN["kept"]), (3, 8, 8))
+    assert {type(size) for size in (*TABLES, *TABLES.values(), *KEPT)} == {int}
+
+
+TABLES: dict[int, int] = {}
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -215,6 +277,7 @@ OTHERWISE: dict[str, tuple[Callable[[nn.Module, Tensor], object], str]] = {
     "no large batch": (lambda self, x: self.conv(x) if len(x) < 9 else x.missing, "forward fails on 64 samples"),
     "first two": (lambda self, x: self.conv(x[:2]), "getitem does not grow in proportion to the batch"),
     "first forty": (lambda self, x: self.conv(x[:40]), "getitem does not grow in proportion to the batch"),
+    "diagonal": (lambda self, x: self.conv(x).diagonal(0, 0, 1), "another way for 64 samples"),
     "each second": (lambda self, x: self.conv(x[::2]), "getitem does not grow in proportion to the batch"),
 }
 

@@ -3,15 +3,20 @@
 Where forward reads a size that grows with the batch, it gets a number that is several at once: the size for one sample,
 for two, and for other batches. What Python computes from it is computed for each of them. A comparison has one answer
 if it is the same for all. Where it is not, and where anything takes the number for a plain one, `lose` is called, and
-the size for one sample is used: what forward does for other batches is then not known from this run.
+the size for one sample is used: what forward does for other batches is then not known from this run. A number that
+becomes a key ends the run, because what it is a key of may outlive it.
 """
 
 from __future__ import annotations
 
+import dis
+import linecache
 import math
 import operator
+import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
+from types import CodeType
 from typing import Any
 
 Number = int | float
@@ -25,8 +30,8 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     f"__{name}__": getattr(operator, name)
-    for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow", "lshift", "rshift")
-} | {"__divmod__": divmod}
+    for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow", "lshift", "rshift", "xor")
+} | {"__divmod__": divmod, "__and__": operator.and_, "__or__": operator.or_}
 """Those operators of which there is a form with the other number on the left, too."""
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -35,15 +40,17 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 _CONVERSIONS: dict[str, Callable[..., Any]] = {
     **{"__index__": operator.index, "__int__": int, "__float__": float, "__complex__": complex},
-    "__hash__": hash,
+    **{name: operator.methodcaller(name) for name in ("bit_length", "conjugate", "as_integer_ratio")},
     **{"__reduce_ex__": lambda number, protocol: (type(number), (number,))},
-    **{name: operator.attrgetter(name) for name in ("numerator", "denominator", "real", "imag")},
-    **{name: operator.methodcaller(name) for name in ("bit_length", "bit_count", "is_integer", "conjugate")},
 }
 """What makes a plain number, or a decision, of a number."""
 
 _TEXTS: dict[str, Callable[..., str]] = {"__repr__": repr, "__str__": str, "__format__": format}
-"""What forward puts in messages, such as those of its assertions, which it composes whether or not they hold."""
+"""What makes a text of a number, which may be the name of an attribute, or a part of a message."""
+
+
+class NeedsPlainSizes(BaseException):
+    """Forward uses a size as a key. Code that catches each Exception shall not catch it."""
 
 
 @cache
@@ -68,6 +75,15 @@ def batch_size_kind() -> type[Any]:
 
         def __bool__(self) -> bool:
             return bool(_decided(self, tuple(map(bool, self.values))))
+
+        def __hash__(self) -> int:
+            self.lose()
+            raise NeedsPlainSizes
+
+        def __getattr__(self, name: str) -> Any:
+            found = getattr(self.values[0], name)  # not every number has it
+            self.lose()
+            return found
 
         def __copy__(self) -> BatchSize:
             return self
@@ -157,7 +173,43 @@ def _converted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _written(function: Callable[..., str]) -> Callable[..., str]:
     """Return a method that writes the size for one sample."""
-    return lambda self, *args: function(self.values[0], *args)
+
+    def method(self: Any, *args: Any) -> str:
+        frame = sys._getframe(1)
+        if not _is_in_message(frame.f_code, frame.f_lasti):
+            self.lose()
+        return function(self.values[0], *args)
+
+    return method
+
+
+@lru_cache(maxsize=1024)
+def _is_in_message(code: CodeType, instruction: int) -> bool:
+    """Return whether the text that an instruction makes is but a part of the message of a call of `torch._assert`.
+
+    It is composed whether or not the assertion holds. False before Python 3.11, whose code does not know its columns.
+    """
+    further = iter([step for step in dis.get_instructions(code) if step.offset > instruction])
+    for step in further:
+        if step.opname.startswith("CALL"):
+            place = getattr(step, "positions", None)
+            if place is None or None in place or next(further).opname != "POP_TOP":
+                return False
+            text = linecache.getline(code.co_filename, place.lineno).encode()[place.col_offset :]
+            return text.startswith((b"torch._assert(", b"_assert("))
+        if not step.opname.startswith(_COMPOSING):
+            return False
+    return False
+
+
+_COMPOSING = ("LOAD_", "FORMAT_", "CONVERT_", "BUILD_STRING", "PRECALL", "PUSH_NULL", "EXTENDED_ARG", "KW_NAMES")
+"""The instructions by which Python puts a message together."""
+
+
+@lru_cache(maxsize=4096)
+def asks_for_types(code: CodeType) -> bool:
+    """Return whether code may ask of which class a number is: the class of these numbers is another one."""
+    return not {"type", "issubclass", "SymInt"}.isdisjoint(code.co_names)
 
 
 def _decided(size: Any, answers: tuple[bool, ...]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError, OptionError
 from vggscope.record import record
+from vggscope.trace.batch_size import NeedsPlainSizes
 from vggscope.trace.constants import ConstantValues, value_of_parameter
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
 from vggscope.trace.other_batches import MANY, OtherBatches
@@ -94,6 +95,9 @@ class Forward:
             ):
                 _end(recorder, called(module, state, inputs))
             watch.keeps_tensors = recorder.has_kept()
+        except NeedsPlainSizes:
+            assert watch.others is not None
+            watch.others.want_plain_sizes()
         except OptionError:
             raise  # of a rule that the user has registered
         except (Exception, SystemExit) as error:
@@ -101,6 +105,8 @@ class Forward:
         finally:
             self.restore()
             _require_one_thread(watch)
+            if watch.others is not None:
+                watch.others.end()
         return watch, None
 
     def _owned(self, state: Mapping[str, Tensor]) -> list[tuple[Tensor, Constant]]:

@@ -9,11 +9,13 @@ runs on two samples.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import ref
 
 from vggscope.errors import ShapeError
 from vggscope.graph import Input, Node, Output
@@ -35,7 +37,7 @@ from vggscope.ops.sampling import Upsample
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape, Squeeze, Unsqueeze
 from vggscope.record import changed
-from vggscope.trace.batch_size import batch_size
+from vggscope.trace.batch_size import asks_for_types, batch_size
 from vggscope.trace.gradient_layouts import StridedLayout
 from vggscope.trace.layout import is_whole
 from vggscope.trace.other_calls import (
@@ -49,6 +51,7 @@ from vggscope.trace.other_calls import (
     with_op_layout,
 )
 from vggscope.trace.recorder import Constant, Recorder, shape_of
+from vggscope.trace.source_line import PACKAGE
 from vggscope.trace.tensor_map import TensorMap
 from vggscope.trace.tensors import tensors_in
 from vggscope.trace.transforms import is_transforming
@@ -70,7 +73,7 @@ REVEALING_NOTHING = frozenset(
 )
 """What forward may ask of a tensor that does not depend on the batch."""
 
-_OF_LAYOUT = frozenset({"stride", "is_contiguous", "storage_offset"})
+_OF_LAYOUT = frozenset({"stride", "is_contiguous"})
 
 _IN_ORDER = (
     *(Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Concatenation, Convolution, Detach, Dropout, Elementwise),
@@ -121,8 +124,11 @@ class OtherBatches:
     - `ops` are the ops of nodes for two samples, where these lie otherwise in memory.
     - `told` are the nodes whose shapes torch has told.
     - `are_read`: forward has got a number that depends on the batch.
+    - `are_made`: forward has made a constant of sizes.
+    - `are_irregular`: the shape of a node does not grow in proportion to the batch.
     - `loss` is whether what other batches do is unknown. The numbers that forward has got refer to it alone, because
-      the module's code may keep them. `are_in_layers`: nor are the ops of layers known from this run.
+      the module's code may keep them. `need_plain_sizes`: nor is what one sample does, because something may have told
+      these numbers from plain ones.
     """
 
     recorder: Recorder
@@ -133,8 +139,10 @@ class OtherBatches:
     ops: dict[str, Op] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     are_read: bool = False
+    are_made: bool = False
+    are_irregular: bool = False
     loss: Loss = field(default_factory=Loss)
-    are_in_layers: bool = False
+    need_plain_sizes: bool = False
     _before: dict[int, str | None] = field(default_factory=dict)
     _ruled: int = 0
     _followed: int = 0
@@ -148,10 +156,24 @@ class OtherBatches:
         """Note that what other batches do is not known from this run."""
         self.loss.note()
 
-    def enter_layer(self) -> None:
-        """Note that a layer has such a size among its settings, so that its op would have it too."""
-        self.are_in_layers = True
+    def want_plain_sizes(self) -> None:
+        """Note that forward is to be run with plain sizes."""
+        self.need_plain_sizes = True
         self.lose()
+
+    def look_at_code(self) -> None:
+        """Note if the code that has a size may ask for its class."""
+        frame = sys._getframe(1)
+        while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+            frame = frame.f_back
+        if asks_for_types(frame.f_code):
+            self.want_plain_sizes()
+
+    def end(self) -> None:
+        """Note if one of these sizes outlives the run: forward has kept it, and later calls shall find a plain one."""
+        loss, self.loss = ref(self.loss), Loss(self.loss.is_noted)
+        if loss() is not None:
+            self.want_plain_sizes()
 
     def begin(self, tensors: Sequence[Tensor], axes: Sequence[int | None]) -> None:
         """Note the network's inputs for one sample, each with its batch axis."""
@@ -208,6 +230,8 @@ class OtherBatches:
 
     def _after_reading(self, call: FollowedCall, result: object) -> object:
         """Return what a call tells of its tensors, with sizes that depend on the batch."""
+        if call.given is not None:
+            self.lose()  # the axis of `size`, for example, may be another one
         if call.name in REVEALING_NOTHING or not self._depend_on_batch(call.inputs):
             return result
         shapes = self._shapes_of(call.inputs[0])
@@ -238,7 +262,9 @@ class OtherBatches:
 
     def _number(self, values: tuple[int, ...]) -> Any:
         number = batch_size(values, self.loss.note)
-        self.are_read |= type(number) is not int
+        if type(number) is not int:
+            self.are_read = True
+            self.look_at_code()
         return number
 
     def _depend_on_batch(self, tensors: Sequence[Tensor]) -> bool:
@@ -299,13 +325,14 @@ class OtherBatches:
         if node.op.name != "setitem":
             return None
         if isinstance(node.op, WithConstants):
-            return (shape,) * len(self.batches)
+            return None if self.are_made else (shape,) * len(self.batches)
         return self.shapes[node.inputs[0]] if self.recorder.shapes[node.inputs[0]] == shape else None
 
     def _make(self, call: FollowedCall, results: Sequence[Tensor]) -> None:
         """Note what a call makes of sizes, or of tensors that are made of sizes."""
         if call.given is None and not self._depend_on_batch(call.inputs):
             return
+        self.are_made = True
         made = [self._run(call, place, [None] * len(results)) for place in range(len(self.batches))]
         for number, result in enumerate(results):
             self.made[result] = tuple([others[number].layout for others in made])
@@ -405,6 +432,7 @@ class OtherBatches:
         if node.name in self.layouts and self.layouts[node.name].shape != others[0]:
             return False
         if any(_further(one, others[0], batch) != shape for batch, shape in zip(self.batches, others)):
+            self.are_irregular = True
             return False
         if node.name in self.told:
             return True

@@ -47,7 +47,7 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
     """Run forward on one sample, on two, and on a given batch that may not be proportional to them."""
     first = inputs.for_samples(1)
     alone, error = forward(first)
-    if alone.others is not None and alone.others.are_read and (error is not None or alone.others.are_in_layers):
+    if alone.others is not None and alone.others.are_read and (error is not None or alone.others.need_plain_sizes):
         alone, error = replace(forward, follows_batches=False)(first)  # what took these numbers may want plain ones
     if error is not None and alone.differentiates and not forward.gradients:
         return on_samples(replace(forward, gradients=True), inputs)
@@ -66,6 +66,7 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
         names = _named_until(forward, inputs, grown.nodes)
         runs = SampleRuns(alone, None, grown.nodes, grown.inputs, grown.outputs, first)
         return replace(runs, layouts=grown.layouts, named_until=names)
+    alone.reads_sizes |= alone.others is not None and alone.others.are_irregular  # larger batches may be another case
     return _with_growth(forward, inputs, alone, first)
 
 

@@ -534,6 +534,7 @@ class Watch:
         given = None
         if self.others is not None and self.others.are_read and has_size((args, kwargs)):
             given, (args, kwargs) = (args, kwargs), self.others.for_one(args, kwargs)
+            self.others.look_at_code()
         with unwatched():
             signature, tensors = self._signature(about, function, args, kwargs)
             known = known_call(signature)
@@ -659,7 +660,7 @@ class Watch:
         """Record a call unless it is inside a module that is one node. Return its result, or one that replaces it."""
         if self.inside_node:
             if call.given is not None and self.others is not None:
-                self.others.enter_layer()
+                self.others.want_plain_sizes()  # its op would have them among its settings
             return result
         return self._followed(call, self._function_node(call, result))
 
