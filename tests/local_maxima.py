@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -30,14 +31,16 @@ def maxima(timeline: StepTimeline, batch: int) -> list[int]:
     return [level for before, level, after in inner if before < level > after]
 
 
-def require_equal_maxima(module: nn.Module, network: Network, size: tuple[int, ...], *, has_data: bool = False) -> None:
+def require_equal_maxima(
+    module: nn.Module, network: Network, size: tuple[int, ...], *, modes: Sequence[str] = ("train", "inference")
+) -> None:
     """Compare the rules with a recording of torch on a GPU and under the tracker, and each optimizer's peak.
 
     The tracker is left out where the rules need the kernels of a GPU.
     """
     runtimes = ("cuda",) if network.needs_gpu else ("cuda", "tracker")
     inputs = from_sizes(module, [InputSize(size)])
-    for mode in ("train", "inference"):
+    for mode in modes:
         for batch in (1, 2, 5):
             for runtime in runtimes:
                 config = StepConfig(mode=mode, optimizer="sgd", runtime=runtime)

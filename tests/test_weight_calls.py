@@ -332,3 +332,34 @@ def test_other_calls_on_weights_are_recorded(kind: str) -> None:
     model = Alone(WITHOUT_RULES[kind])
     assert not vggscope.network(model, (4,)).predicts_memory
     measured(model, (4,))
+
+
+class Keeps(Alone):
+    """A sum that computes its bias once at evaluation, and in each step of training unless `in_training` is given."""
+
+    def __init__(self, compute: Callable[[Tensor], Tensor], *, in_training: bool = False) -> None:
+        super().__init__(compute)
+        self.in_training, self.kept = in_training, dict[str, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.in_training:
+            return super().forward(x)
+        if "bias" not in self.kept:
+            self.kept["bias"] = self.compute(self.table).detach()
+        return self.last(self.first(x) + self.kept["bias"])
+
+
+@pytest.mark.parametrize("kind", WITH_RULES)
+def test_rules_give_a_training_step_that_keeps_no_weights(kind: str) -> None:
+    model = Keeps(WITH_RULES[kind])
+    network = vggscope.network(model, (4,))
+    assert (network.predicts_training, network.predicts_inference) == (True, False)
+    require_equal_maxima(model, network, (4,), modes=("train",))
+    measured(model, (4,))
+
+
+def test_weights_that_a_training_step_keeps_are_recorded() -> None:
+    model = Keeps(lambda table: (table * 2).sum(0), in_training=True)
+    network = vggscope.network(model, (4,))
+    assert (network.predicts_training, network.predicts_inference) == (False, False)
+    measured(model, (4,))

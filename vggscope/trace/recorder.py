@@ -668,7 +668,7 @@ class Recorder:
     def has_kept(self) -> bool:
         """Return whether a node's tensor is alive after forward, because the module has stored it for its next call."""
         kept = self._kept()
-        self.weights.is_known = self.weights.is_known and all(name in self.nodes for name in kept)
+        self.weights.are_kept = not all(name in self.nodes for name in kept)
         return any(name in self.nodes for name in kept)
 
     def _kept(self) -> list[str]:

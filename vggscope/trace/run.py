@@ -265,14 +265,16 @@ def _with_training(
     """Return the network with why parameters are not used, and with whether its rules hold in training.
 
     The model's own code may read or set the mode. If rules predict the memory of a forward pass, it is run in training
-    mode too, and its network there is that of a training step if rules predict its memory. The second value is what
-    forward raises in training mode, whatever the batch is.
+    mode too, and its network there is that of a training step if rules predict its memory. So is a forward that keeps
+    what it computes from weights, as it may do so at evaluation alone. The second value is what forward raises in
+    training mode, whatever the batch is.
     """
     reads, is_same = result.watch.training_reads, True
     runs: SampleRuns | None = None
     error: Exception | None = None
     is_followed = result.error is None and network.follows_rules
-    if is_followed and (network.predicts_memory or network.for_batch(2).predicts_memory):
+    keeps = result.watch.recorder.weights.are_kept and reads.branches
+    if is_followed and (keeps or network.predicts_memory or network.for_batch(2).predicts_memory):
         sets = reads.sets or not all(modes_after_train(forward.module).values())
         is_same = not (sets or reads.branches or (reads.passes_on and _trains_otherwise(forward, result)))
         if not (is_same or sets or has_own_norms(forward.module)) and forward.device == META:

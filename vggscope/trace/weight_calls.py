@@ -39,7 +39,7 @@ class WeightCalls:
 
     `buffers` are the names of the module's buffers. `leaves` are the nodes of the parameters and buffers that are read,
     by their names. `varying` are the results whose shape is another for more samples. `is_known` is false once a call
-    has no rule, or changes a tensor in place.
+    has no rule, or changes a tensor in place. `are_kept`: the module has stored a result for its next call.
     """
 
     buffers: MutableMapping[Tensor, str]
@@ -51,6 +51,7 @@ class WeightCalls:
     repeats: dict[str, int] = field(default_factory=dict)
     varying: set[str] = field(default_factory=set)
     is_known: bool = True
+    are_kept: bool = False
 
     def leaf(self, tensor: Tensor, parameters: tuple[Parameter, ...], place: int) -> str:
         """Return the node of a parameter, or of a buffer; an empty name for another tensor."""
@@ -124,7 +125,7 @@ class WeightCalls:
         refers to a tensor. The nodes are returned as they are if none reads what a call computes.
         """
         needed = self._needed(nodes)
-        if not (needed and self.is_known) or not self.varying.isdisjoint(node.name for node in needed):
+        if not (needed and self.is_known) or self.are_kept or not self.varying.isdisjoint(node.name for node in needed):
             return tuple(changed(node, weight_inputs=()) if node.weight_inputs else node for node in nodes)
         until = dict(until)
         for call in self.calls:
