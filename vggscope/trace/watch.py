@@ -11,8 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache, partial
-from types import BuiltinFunctionType, MethodDescriptorType, MethodWrapperType
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vggscope.errors import ShapeError
@@ -30,7 +29,7 @@ from vggscope.ops.view import Reshape, View
 from vggscope.trace import registered
 from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
-from vggscope.trace.dtypes import checked_name, require_dtypes
+from vggscope.trace.dtypes import require_dtypes
 from vggscope.trace.flops import (
     Counted,
     OperatorMacs,
@@ -41,15 +40,29 @@ from vggscope.trace.flops import (
     operator_macs,
     with_macs,
 )
-from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
+from vggscope.trace.function_facts import (
+    FunctionFacts,
+    asks_gradient,
+    facts_of,
+    makes_sparse_gradient,
+    name_without_gradient,
+    requires_gradient,
+)
+from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
 from vggscope.trace.inputs import FunctionReader, Reader
+from vggscope.trace.interception import (
+    custom_functions,
+    dispatch_modes,
+    intercepted_from_numpy,
+    intercepted_modules,
+    modes_within,
+    saved_tensors_hooks_noticed,
+)
 from vggscope.trace.known_results import (
-    VIEWS,
     KnownCall,
     Signature,
     forget_if_functions_changed,
-    is_covered,
     known_call,
     layer_signature,
     places_of,
@@ -59,8 +72,8 @@ from vggscope.trace.known_results import (
     signature_of,
     told_once,
 )
-from vggscope.trace.layout import KERNEL_LAYOUTS, kernel_layout, laid_out, shares_memory
-from vggscope.trace.meta_shortcuts import has_rule, shortcut_result
+from vggscope.trace.layout import kernel_layout, laid_out, shares_memory
+from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_layer, is_plain, module_op
 from vggscope.trace.other_batches import REVEALING_NOTHING, OtherBatches
 from vggscope.trace.other_calls import FollowedCall, has_size
@@ -100,72 +113,6 @@ class WatchedCall(NamedTuple):
     inputs: tuple[Tensor, ...]
     signature: Signature | None = None
     given: tuple[tuple[object, ...], dict[str, object]] | None = None
-
-
-class FunctionFacts(NamedTuple):
-    """What a trace asks about a function at each of its calls.
-
-    - `name` and `in_place` are as `function_name` gives them.
-    - `is_custom`: it is an operator of another library, whose code may read sizes.
-    - `may_multiply`: it may dispatch a matrix product. `is_product`: it computes nothing else.
-    - `concerns_gradients`: a call of it may tell of gradients.
-    - `differentiates`: it computes gradients, or keeps those that a later call computes.
-    - `moves`: it may move a tensor to a device.
-    - `has_dtype_rule`: the meta device accepts dtypes that it refuses elsewhere.
-    - `is_view`: it makes no tensor with memory of its own but copies of its input.
-    - `may_be_known`: the result of a call may be known without torch's kernel.
-    - `is_quick`: its kernel is quick without data, and always runs.
-    - `has_kernel_layout`: its result lies in memory as the CPU's and the GPU's kernels leave it.
-    """
-
-    name: str
-    in_place: bool
-    is_custom: bool
-    may_multiply: bool
-    is_product: bool
-    concerns_gradients: bool
-    differentiates: bool
-    moves: bool
-    has_dtype_rule: bool
-    is_view: bool
-    may_be_known: bool
-    is_quick: bool
-    has_kernel_layout: bool
-
-
-@lru_cache(maxsize=4096)
-def facts_of(function: Function) -> FunctionFacts:
-    """Return what a trace asks about a function at each of its calls."""
-    name, in_place = function_name(function)
-    own_name = getattr(function, "__name__", "")
-    return FunctionFacts(
-        name,
-        in_place,
-        _is_custom(function),
-        name not in NO_PRODUCTS,
-        name in MATRIX_PRODUCTS,
-        own_name in _SPARSE or asks_gradient(function) or _sets_gradient(function),
-        is_differentiation(function),
-        own_name in ("cuda", "to"),
-        bool(checked_name(function)),
-        (own_name in _VIEWS and isinstance(function, MethodDescriptorType | BuiltinFunctionType))
-        or (own_name == "__get__" and name in _ATTRIBUTES and isinstance(function, MethodWrapperType)),
-        name in RECURRENT or has_rule(function) or is_covered(function),
-        name in VIEWS,
-        name in KERNEL_LAYOUTS,
-    )
-
-
-_VIEWS = frozenset(
-    {
-        *("view", "reshape", "permute", "transpose", "flatten", "unsqueeze", "squeeze", "expand", "contiguous"),
-        *("size", "dim", "numel", "stride", "is_contiguous"),
-    }
-)
-"""Functions written in C++ that read no default, and make no tensor but views and copies of their input."""
-
-_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "layout", "is_meta"})
-"""Attributes written in C++ that are no tensors."""
 
 
 @dataclass
@@ -299,11 +246,11 @@ class Watch:
             stack.callback(register_module_forward_pre_hook(self.enter).remove)
             leave = cast("Callable[..., None]", self.leave)
             stack.callback(register_module_forward_hook(leave, with_kwargs=True, always_call=True).remove)
-            stack.enter_context(_intercepted_modules(self.call_module))
+            stack.enter_context(intercepted_modules(self.call_module))
             stack.enter_context(as_plain_python(self.call))
             stack.enter_context(custom_functions(self.recorder))
-            stack.enter_context(_saved_tensors_hooks(self._hooks_saved_tensors))
-            stack.enter_context(_intercepted_from_numpy(self.call))
+            stack.enter_context(saved_tensors_hooks_noticed(self._hooks_saved_tensors))
+            stack.enter_context(intercepted_from_numpy(self.call))
             stack.enter_context(vmap_results(self._leave_vmap))
             stack.enter_context(self.training_reads.watching())
             stack.enter_context(autocast_requests(self._asked_for_autocast))
@@ -754,7 +701,7 @@ class Watch:
         """
         with unwatched():
             if is_custom and not self.recorder.has_own_backward and any(t.is_floating_point() for t in results):
-                self.without_gradient = self.without_gradient or _name_without_gradient(function)
+                self.without_gradient = self.without_gradient or name_without_gradient(function)
             if not self.sparse_call and any("sparse" in str(tensor.layout) for tensor in (*inputs, *results)):
                 self.sparse_call = function_name(function)[0]
 
@@ -1267,51 +1214,6 @@ def _without_out(
     return kwargs, plain_tensors_in((args, kwargs)), out
 
 
-def is_differentiation(function: Function) -> bool:
-    """Return whether a function computes gradients, or keeps those that a later call computes."""
-    name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
-    is_autograd = module in ("torch.autograd", "torch._tensor")
-    return name in ("retain_grad", "register_hook") or (name in ("grad", "backward") and is_autograd)
-
-
-@lru_cache(maxsize=4096)
-def asks_gradient(function: Function) -> bool:
-    """Return whether a function tells if a tensor requires a gradient."""
-    return getattr(function, "__name__", "") == "__get__" and _attribute(function) == "requires_grad"
-
-
-def requires_gradient(function: Function, args: tuple[object, ...]) -> bool:
-    """Return whether a call makes a tensor require a gradient."""
-    return _sets_gradient(function) and (len(args) == 1 or bool(args[1]))
-
-
-@lru_cache(maxsize=4096)
-def _sets_gradient(function: Function) -> bool:
-    """Return whether a function sets whether a tensor requires a gradient."""
-    name = getattr(function, "__name__", "")
-    return name == "requires_grad_" or (name == "__set__" and _attribute(function) == "requires_grad")
-
-
-def makes_sparse_gradient(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
-    """Return whether a call looks up rows of a table whose gradient it asks to be sparse."""
-    name = getattr(function, "__name__", "")
-    if name not in _SPARSE:
-        return False
-    import torch
-
-    word, place = ("sparse", 4) if function is torch.embedding else _SPARSE[name]
-    return kwargs.get(word, args[place] if place < len(args) else False) is True
-
-
-_SPARSE = {"embedding": ("sparse", 6), "embedding_bag": ("sparse", 7), "gather": ("sparse_grad", 3)}
-"""The argument that asks for a sparse gradient, and its place, by function."""
-
-
-def _attribute(function: Function) -> str:
-    """Return the name of the attribute that a descriptor's method gets or sets."""
-    return str(getattr(getattr(function, "__self__", None), "__name__", ""))
-
-
 def _has_hooks(module: nn.Module) -> bool:
     """Return whether a module has hooks that may replace its input."""
     return bool(module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
@@ -1372,77 +1274,6 @@ def _packed_sequences(args: tuple[object, ...]) -> int:
     return 0 if batch_sizes is None or batch_sizes.is_meta else int(batch_sizes[0])
 
 
-@contextmanager
-def _intercepted_modules(intercept: Callable[..., object]) -> Iterator[None]:
-    """Pass calls of modules to `intercept`, with the function of torch that runs a module with its hooks."""
-    from torch.nn import Module
-
-    call: Any = Module._call_impl
-
-    def intercepted(module: nn.Module, *args: object, **kwargs: object) -> object:
-        return intercept(call, module, args, kwargs)
-
-    kind: Any = Module
-    kind._call_impl = intercepted
-    try:
-        yield
-    finally:
-        kind._call_impl = call
-
-
-@contextmanager
-def _intercepted_from_numpy(intercept: Callable[..., object]) -> Iterator[None]:
-    """Pass calls of torch.from_numpy to `intercept`, because a TorchFunctionMode does not get them."""
-    import torch
-
-    from_numpy = torch.from_numpy
-    torch.from_numpy = lambda array: intercept(from_numpy, (array,), {})  # type: ignore[assignment,return-value]
-    try:
-        yield
-    finally:
-        torch.from_numpy = from_numpy
-
-
-@contextmanager
-def _saved_tensors_hooks(note: Callable[[], None]) -> Iterator[None]:
-    """Call `note` whenever hooks are set within the block for the tensors that autograd saves."""
-    from torch.autograd.graph import saved_tensors_hooks
-
-    enter = saved_tensors_hooks.__enter__
-
-    def noted(hooks: saved_tensors_hooks) -> None:
-        note()
-        enter(hooks)
-
-    saved_tensors_hooks.__enter__ = noted  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        saved_tensors_hooks.__enter__ = enter  # type: ignore[method-assign]
-
-
-@contextmanager
-def custom_functions(recorder: Recorder) -> Iterator[None]:
-    """Record the calls inside a torch.autograd.Function as calls with a gradient, though torch turns gradients off."""
-    from torch import is_grad_enabled
-    from torch.autograd import Function as Custom
-
-    apply = vars(Custom)["apply"]
-
-    def apply_with_gradient(kind: Any, /, *args: object, **kwargs: object) -> Any:
-        before, recorder.has_own_backward = recorder.has_own_backward, recorder.has_own_backward or is_grad_enabled()
-        try:
-            return apply.__get__(None, kind)(*args, **kwargs)
-        finally:
-            recorder.has_own_backward = before
-
-    Custom.apply = classmethod(apply_with_gradient)
-    try:
-        yield
-    finally:
-        Custom.apply = apply
-
-
 def _op_of_call(op: Op | None, args: tuple[object, ...], inputs: tuple[Tensor, ...], result: object) -> Op | None:
     """Return a module's op with what only a call of it tells: the sequences of a batch, the padding of the output."""
     if isinstance(op, Recurrent):
@@ -1459,47 +1290,6 @@ def _with_output_padding(op: TransposedConvolution, inputs: tuple[Tensor, ...], 
         more = [a - b for a, b in zip(size[-sides:], op.output_shape(shape_of(inputs[0]))[-sides:])]
         return replace(op, output_padding=tuple(own + extra for own, extra in zip(op.output_padding, more)))
     return op
-
-
-def dispatch_modes() -> int:
-    """Return the number of active dispatch modes."""
-    return _mode_counters()[0]()
-
-
-def modes_within() -> int:
-    """Return the number of active modes, function modes included, as within a call that a function mode handles."""
-    dispatch, function = _mode_counters()
-    return dispatch() + function()
-
-
-@cache
-def _mode_counters() -> tuple[Callable[[], int], Callable[[], int]]:
-    """Return torch's functions that count the active dispatch modes and function modes."""
-    from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
-
-    return _len_torch_dispatch_stack, _len_torch_function_stack
-
-
-def _is_custom(function: Function) -> bool:
-    """Return whether a function is an operator of another library than torch, whose code may read sizes."""
-    library = str(getattr(function, "__module__", "")).removeprefix("torch._ops.")
-    return type(function).__module__ == "torch._ops" and library not in ("aten", "prims")
-
-
-def _name_without_gradient(operator: Any) -> str:
-    """Return the name of an operator for which autograd has no kernel, else an empty text.
-
-    torch warns that the gradient of such an operator may be wrong.
-    """
-    from torch._C import _dispatch_has_kernel_for_dispatch_key
-
-    packet = getattr(operator, "overloadpacket", operator)
-    overloads = [getattr(packet, name)._name for name in packet.overloads()]
-    has_kernel = any(_dispatch_has_kernel_for_dispatch_key(name, key) for name in overloads for key in _AUTOGRAD)
-    return "" if has_kernel else str(packet._qualified_op_name)
-
-
-_AUTOGRAD = ("CompositeImplicitAutograd", "Autograd", "AutogradCPU", "AutogradCUDA")
 
 
 def below(path: str, name: str) -> str:
