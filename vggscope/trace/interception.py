@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from vggscope.trace.recorder import Recorder
@@ -68,9 +69,11 @@ def custom_functions(recorder: Recorder) -> Iterator[None]:
     from torch import is_grad_enabled
     from torch.autograd import Function as Custom
 
-    apply = vars(Custom)["apply"]
+    apply, thread = vars(Custom)["apply"], get_ident()
 
     def apply_with_gradient(kind: Any, /, *args: object, **kwargs: object) -> Any:
+        if get_ident() != thread:
+            return apply.__get__(None, kind)(*args, **kwargs)
         before, recorder.has_own_backward = recorder.has_own_backward, recorder.has_own_backward or is_grad_enabled()
         try:
             return apply.__get__(None, kind)(*args, **kwargs)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,17 @@ def require_torch() -> None:
         )
 
 
+_TRACING = RLock()
+"""Held by the thread that traces: a trace replaces functions and hooks that all threads share."""
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let other threads wait with their traces for the end of the block."""
+    with _TRACING:
+        yield
+
+
 @contextmanager
 def collecting_new_objects() -> Iterator[None]:
     """Let passes of the garbage collector visit only what the block makes.
@@ -87,6 +99,7 @@ def collecting_new_objects() -> Iterator[None]:
             gc.unfreeze()
 
 
+@one_at_a_time()
 @collecting_new_objects()
 def network_of(
     module: nn.Module,

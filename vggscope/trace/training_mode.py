@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dis import get_instructions
 from functools import cache
 from itertools import pairwise, takewhile
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
@@ -65,19 +66,23 @@ class TrainingReads:
         """
         from torch import nn
 
-        reads = self
+        reads, thread = self, get_ident()
 
         def read(module: nn.Module) -> object:
             frame = sys._getframe(1)
             library = frame.f_globals.get("__name__", "").partition(".")[0]
-            is_known = library in NOT_THE_MODEL or (library in _WITH_LAYERS and _is_known(module, frame))
+            is_known = (
+                get_ident() != thread
+                or library in NOT_THE_MODEL
+                or (library in _WITH_LAYERS and _is_known(module, frame))
+            )
             if not is_known and not _makes_no_difference(module, frame):
                 reads._add(frame.f_code, frame.f_lasti)
             own = vars(module)
             return own["training"] if "training" in own else type(module).__getattr__(module, "training")
 
         def write(module: nn.Module, value: object) -> None:
-            reads.sets |= _is_by_model(sys._getframe(1))
+            reads.sets |= get_ident() == thread and _is_by_model(sys._getframe(1))
             vars(module)["training"] = value
 
         before = vars(nn.Module).get("training")

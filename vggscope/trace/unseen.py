@@ -73,14 +73,15 @@ def _noticed_threads(may_read: Callable[[], None], in_thread: Callable[[str], No
     wait: Any = threading.Condition.wait
 
     def start_noticed(thread: threading.Thread) -> None:
-        may_read()
-        run = thread.run
+        if threading.get_ident() == own:
+            may_read()
+            run = thread.run
 
-        def run_noticed() -> None:
-            with _thread_mode(in_thread):
-                run()
+            def run_noticed() -> None:
+                with _thread_mode(in_thread):
+                    run()
 
-        thread.run = run_noticed  # type: ignore[method-assign]
+            thread.run = run_noticed  # type: ignore[method-assign]
         start(thread)
 
     def wait_noticed(condition: threading.Condition, timeout: float | None = None) -> bool:

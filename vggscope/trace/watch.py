@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vggscope.errors import ShapeError
@@ -175,6 +176,7 @@ class Watch:
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     - `signature` is that of the layer which is about to run, None if equal calls may differ.
     - `others` is what is known of other batches, None in a run that does not tell.
+    - `thread` is the thread that is watched. Hooks and replaced functions are those of all threads.
     """
 
     recorder: Recorder
@@ -217,6 +219,7 @@ class Watch:
     transforms: bool = False
     signature: Signature | None = None
     others: OtherBatches | None = None
+    thread: int = field(default_factory=get_ident)
 
     def __post_init__(self) -> None:
         self.recorder.positions = self._positions
@@ -259,7 +262,7 @@ class Watch:
             yield
 
     def _hooks_saved_tensors(self) -> None:
-        self.changes_saved |= not self.paused
+        self.changes_saved |= not self.paused and get_ident() == self.thread
 
     def _may_read_sizes(self) -> None:
         """Note that code which is not watched may read how many samples there are."""
@@ -308,6 +311,8 @@ class Watch:
         self, call: Callable[..., object], module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> object:
         """Call a module by `call`, or record a layer that is equal to an earlier one without running it."""
+        if get_ident() != self.thread:
+            return call(module, *args, **kwargs)
         with unwatched():
             self.signature = self._layer_signature(module, args, kwargs)
             known = known_call(self.signature)
@@ -344,7 +349,7 @@ class Watch:
 
     def enter(self, module: nn.Module, args: object) -> None:
         """Push a module on the stack before its forward runs."""
-        if self.paused:
+        if self.paused or get_ident() != self.thread:
             return
         with unwatched():
             inside = self.inside_node
@@ -400,7 +405,7 @@ class Watch:
 
         `more` are the keyword arguments and the result. After an error, torch passes no keyword arguments.
         """
-        if self.paused:
+        if self.paused or get_ident() != self.thread:
             return None
         with unwatched():
             error = sys.exc_info()[1] if len(more) == 1 else None
@@ -475,6 +480,8 @@ class Watch:
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
+        if get_ident() != self.thread:
+            return function(*args, **kwargs)
         about = facts_of(function)
         if about.is_custom or dispatch_modes() != self.dispatch_modes:
             self._may_read_sizes()
@@ -885,6 +892,8 @@ class Watch:
 
     def _leave_vmap(self, inside: Tensor, outside: Tensor) -> None:
         """Record a result of vmap, which moves the axis of the samples."""
+        if get_ident() != self.thread:
+            return
         self.transforms = True
         with unwatched():
             if shape_of(inside) == shape_of(outside):
