@@ -200,7 +200,7 @@ def test_an_entry_reads_back_as_it_was(column: str) -> None:
         ("torchvision:densenet121", BuildOptions(), "answers_any"),
         ("torchvision:vit_b_32", BuildOptions(steps=PEAKS), "steps"),
         ("torchvision:googlenet", BuildOptions(backward=True), "in_training"),
-        ("torchvision:googlenet", BuildOptions(steps=PEAKS, num_classes=7), "steps"),
+        ("torchvision:googlenet", BuildOptions(steps=PEAKS, num_classes=7), "training_step"),
         ("torchvision:r3d_18", BuildOptions(steps=PEAKS), "answers_any"),
         ("torchvision:lraspp_mobilenet_v3_large", BuildOptions(steps=PEAKS, input=(3, 96, 96)), "follows_rules"),
         ("torchvision:ssdlite320_mobilenet_v3_large", BuildOptions(), "reads_values"),
