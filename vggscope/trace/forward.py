@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -230,23 +230,64 @@ def _set_modes(modes: Mapping[nn.Module, bool]) -> None:
 def modes_after_train(module: nn.Module) -> dict[nn.Module, bool]:
     """Return the mode of each submodule after `module.train()`, which a class may override to freeze norms.
 
-    An override may also change weights, or raise. It runs on a copy without data.
+    An override may also change weights, or raise. It runs on a copy without data: of the parts with an override alone,
+    if they share no part with the others.
     """
-    from torch import nn
-
     parts = parts_of(module)
     modes = dict.fromkeys(parts, True)
-    if all(type(part).train is nn.Module.train or isinstance(part, _script_module()) for part in parts):
+    owners = _owners_of_modes(parts)
+    if not owners:
         return modes
+    with suppress(Exception):
+        apart = _modes_apart(parts, owners) if has_usual_parts(module) else None
+        modes.update(_modes_of_copy(module)[0] if apart is None else apart)
+    return modes
+
+
+def _owners_of_modes(parts: Sequence[nn.Module]) -> dict[nn.Module, nn.Module]:
+    """Return the parts of those that override `train`, each with the outermost one that it is in."""
+    from torch import nn
+
+    owners: dict[nn.Module, nn.Module] = {}
+    for part in parts:
+        if part not in owners and type(part).train is not nn.Module.train and not isinstance(part, _script_module()):
+            owners.update(dict.fromkeys(parts_of(part), part))
+    return owners
+
+
+def _modes_apart(parts: Sequence[nn.Module], owners: Mapping[nn.Module, nn.Module]) -> dict[nn.Module, bool] | None:
+    """Return the modes after `train` of the parts with an owner; None if an owner or another part may set others.
+
+    It may if a part is in several others, or if an owner refers to a part that is not in it.
+    """
+    entered = [
+        child
+        for part in parts
+        for child in part._modules.values()
+        if child is not None and owners.get(child) not in (None, owners.get(part))
+    ]
+    if len(entered) > len(set(entered)) or any(owners[part] is not part for part in entered):
+        return None
+    modes: dict[nn.Module, bool] = {}
+    for owner in dict.fromkeys(owners.values()):
+        own, copied = _modes_of_copy(owner)
+        if any(id(part) in copied and owners.get(part) is not owner for part in parts):
+            return None
+        modes.update(own)
+    return modes
+
+
+def _modes_of_copy(module: nn.Module) -> tuple[dict[nn.Module, bool], Container[int]]:
+    """Return the modes of the parts of a copy without data after its `train`, and the ids of all that was copied."""
+    from torch import nn
+
     memo = computed_copies(module)
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to(META), parameter.requires_grad)
     memo.update((id(buffer), buffer.detach().to(META)) for buffer in module.buffers())
-    with suppress(Exception):
-        copy = copied_with(module, memo)
-        copy.train()
-        modes.update(zip(parts, (part.training for part in copy.modules())))
-    return modes
+    copy = copied_with(module, memo)
+    copy.train()
+    return dict(zip(parts_of(module), (part.training for part in copy.modules()))), memo
 
 
 def _script_module() -> type[nn.Module]:
