@@ -274,6 +274,7 @@ def _with_training(
     error: Exception | None = None
     is_followed = result.error is None and network.follows_rules
     keeps = result.watch.recorder.weights.are_kept and reads.branches
+    keeps = keeps and all(node.op.predicts_memory for node in network.nodes)
     if is_followed and (keeps or network.predicts_memory or network.for_batch(2).predicts_memory):
         sets = reads.sets or not all(modes_after_train(forward.module).values())
         is_same = not (sets or reads.branches or (reads.passes_on and _trains_otherwise(forward, result)))
