@@ -408,6 +408,27 @@ def test_a_size_that_is_read_unseen_is_run_on_the_large_batch(size_of: Callable[
             inspected(module, (3, 8, 8), batch=64)
 
 
+HELD: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "padding": lambda self, x: nn.functional.pad(self.conv(x), (0, x.shape[0])),
+    "a size": lambda self, x: nn.functional.interpolate(self.conv(x), size=(x.shape[0] + 3, 4)),
+    "bins": lambda self, x: nn.functional.adaptive_avg_pool2d(self.conv(x), x.shape[0]),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("is_one_run", [True, False])
+def test_no_rule_predicts_the_memory_of_an_op_that_holds_a_size(
+    name: str, is_one_run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Calls(HELD[name], conv=nn.Conv2d(3, 4, 1))
+    if not is_one_run:
+        monkeypatch.setattr(OtherBatches, "grown", lambda *_: None)
+    assert not vggscope.network(module, (3, 8, 8)).predicts_memory
+    ours = vggscope.memory(module, (3, 8, 8), batch=7).peak_bytes
+    monkeypatch.setattr(Network, "predicts_step", lambda *_: False)
+    assert ours == vggscope.memory(module, (3, 8, 8), batch=7).peak_bytes
+
+
 def test_a_network_that_reads_sizes_is_run_on_a_large_batch() -> None:
     module = Calls(lambda self, x: self.conv(x) if len(x) < 6 else x + 0, conv=nn.Conv2d(3, 3, 1))
     network = vggscope.network(module, (3, 8, 8))

@@ -35,7 +35,7 @@ from vggscope.ops.reduction import Reduction
 from vggscope.ops.regularization import Detach, Dropout, Identity, StochasticDepth
 from vggscope.ops.sampling import Upsample
 from vggscope.ops.shape import Flatten
-from vggscope.ops.view import Reshape, Squeeze, Unsqueeze
+from vggscope.ops.view import Reshape, Squeeze, Unsqueeze, View
 from vggscope.record import changed
 from vggscope.trace.batch_size import asks_for_types, batch_size
 from vggscope.trace.gradient_layouts import StridedLayout
@@ -426,6 +426,15 @@ class OtherBatches:
         is_usual = is_usual and all(layout.has_usual_samples for layout in self.layouts.values())
         return Grown(grown, inputs, outputs, None if is_usual else self._strided)
 
+    @property
+    def ops_hold_sizes(self) -> bool:
+        """Whether an op has a size of one sample among its numbers, as a padding by it has: its rules fit no other."""
+        return any(map(self._holds_size, self.told))
+
+    def _holds_size(self, name: str) -> bool:
+        node = self.recorder.nodes[name]
+        return uses_own_numbers(node.op) and self._shapes_by_rule(node) != self.shapes[name]
+
     def _is_proportional(self, node: Node) -> bool:
         """Return whether each sample adds to the output of a node, and to its cost, what the second one adds."""
         one, others = self.recorder.shapes[node.name], self.shapes[node.name]
@@ -465,6 +474,17 @@ class UnknownBatch(Exception):
 
 def _with_size(shape: Shape, axis: int | None, size: int) -> Shape:
     return shape if axis is None else (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def uses_own_numbers(op: Op) -> bool:
+    """Return whether the memory of a result may depend on a number of its op.
+
+    That of a view does not, nor that of the elements of the input in another shape, nor one that torch has told. The
+    sizes of an op's constants are looked at elsewhere.
+    """
+    if isinstance(op, (WithConstants, Recorded, CallResult, Reshape, Flatten, Squeeze, Unsqueeze)):
+        return False
+    return not (isinstance(op, View) and op.shares)
 
 
 def _further(one: Shape, two: Shape, batch: int) -> Shape | None:

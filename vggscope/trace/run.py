@@ -226,7 +226,7 @@ def _follows_rules(watch: Watch) -> bool:
     """Return whether forward does no more in a run than its ops tell."""
     if watch.autocast or watch.unregistered or watch.keeps_tensors or watch.transforms or watch.changes_saved:
         return False
-    return not watch.recorder.disagreements
+    return not (watch.ops_hold_sizes or watch.recorder.disagreements)
 
 
 def _registered(network: Network, module: nn.Module) -> tuple[str, ...]:

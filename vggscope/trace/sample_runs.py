@@ -16,7 +16,7 @@ from vggscope.trace.forward import META, Forward
 from vggscope.trace.gradient_layouts import StridedLayout, has_other_views, layouts_of
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import with_layout_of
-from vggscope.trace.other_batches import MANY, growth_of
+from vggscope.trace.other_batches import MANY, growth_of, uses_own_numbers
 from vggscope.trace.recorder import Recorder
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
@@ -62,7 +62,8 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
     if not inputs.has_batch:
         return SampleRuns(alone, None, *alone.recorded, first, "the inputs have no batch axis")
     grown = None if alone.others is None else alone.others.grown(alone.recorder.finished())
-    if grown is not None:
+    if grown is not None and alone.others is not None:
+        alone.ops_hold_sizes = alone.others.ops_hold_sizes
         names = _named_until(forward, inputs, grown.nodes)
         runs = SampleRuns(alone, None, grown.nodes, grown.inputs, grown.outputs, first)
         return replace(runs, layouts=grown.layouts, named_until=names)
@@ -75,6 +76,7 @@ def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: Call
     pair, error = following(forward)(inputs.for_samples(2))
     alone.recorder.weights.compare(pair.recorder.weights)
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
+    alone.ops_hold_sizes = single is None and any(_holds_size(node, pair.recorder) for node in nodes)
     if single is None and alone.reads_sizes:
         single = _other_way(forward, inputs, nodes, alone, pair.recorder)
     batch = inputs.batch
@@ -202,6 +204,11 @@ def _nodes_with_growth(
     if uneven is not None:
         return nodes, f"the output of {uneven} does not grow in proportion to the batch"
     return tuple(_node_with_growth(node, alone, two) for node in nodes), None
+
+
+def _holds_size(node: Node, pair: Recorder) -> bool:
+    """Return whether the op of a node has another number for two samples, on which its memory may depend."""
+    return uses_own_numbers(node.op) and pair.nodes[node.name].op != node.op
 
 
 def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:

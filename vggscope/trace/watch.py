@@ -175,6 +175,7 @@ class Watch:
     - `changes_saved` is true if forward changes what autograd saves, as torch.utils.checkpoint does.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     - `signature` is that of the layer which is about to run, None if equal calls may differ.
+    - `ops_hold_sizes` is true if an op has a number that depends on the batch, so that its rules fit one sample alone.
     - `others` is what is known of other batches, None in a run that does not tell.
     - `thread` is the thread that is watched. Hooks and replaced functions are those of all threads.
     """
@@ -218,6 +219,7 @@ class Watch:
     sparse_call: str = ""
     transforms: bool = False
     signature: Signature | None = None
+    ops_hold_sizes: bool = False
     others: OtherBatches | None = None
     thread: int = field(default_factory=get_ident)
 
