@@ -207,8 +207,9 @@ def _nodes_with_growth(
 
 
 def _holds_size(node: Node, pair: Recorder) -> bool:
-    """Return whether the op of a node has another number for two samples, on which its memory may depend."""
-    return uses_own_numbers(node.op) and pair.nodes[node.name].op != node.op
+    """Return whether the op of a node has a size of one sample among its numbers, on which its memory may depend."""
+    given = tuple([pair.shapes[source] for source in node.inputs])
+    return uses_own_numbers(node.op) and _shape_by_rule(node.op, given) != pair.shapes[node.name]
 
 
 def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:
