@@ -15,7 +15,6 @@ from vggscope.diffing.locate import LayerPair, last_weighted
 from vggscope.errors import ShapeError, option
 from vggscope.graph import INPUT, Network, Node, Parameter, one_input
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
-from vggscope.ops.elementwise import Elementwise
 from vggscope.record import record
 from vggscope.units import bytes_text, count_text, kernel_text, pair_text, shape_text, short_count
 
@@ -107,14 +106,10 @@ def figures(network: Network) -> Figures:
     params = sum(numel(parameter.shape) for parameter in network.parameters())
     field = receptive_fields(network)[last.name] if last else None
     size = pair_text(field.size) if field else None
-    is_predicted = network.predicts_memory and not any(map(_lacks_input, network.nodes))
-    training = training_peak(network, 1) if is_predicted else None
+    # In a chain of layers, a function may lack an input, such as a mask beside a map.
+    is_whole = all(node.op.least_inputs <= len(node.inputs) for node in network.nodes)
+    training = training_peak(network, 1) if is_whole and network.predicts_memory else None
     return Figures(network, params, total_macs(costs(network)), last, size, training)
-
-
-def _lacks_input(node: Node) -> bool:
-    """Return whether a node in a chain of layers reads fewer tensors than its function, such as a mask beside a map."""
-    return isinstance(node.op, Elementwise) and node.op.arguments_given.count(None) > len(node.inputs)
 
 
 def consequences(

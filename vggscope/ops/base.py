@@ -232,6 +232,7 @@ class Op:
     `compares`: its output is whether each value is above or below a number or another value.
     `selects`: an input of another dtype that is boolean chooses among the values of the others.
     `converts`: it copies its first input to its dtype.
+    `least_inputs`: the number of tensors among its arguments, 0 if they do not tell.
     `takes_parameters`: its rules of memory hold if some of its inputs are parameters.
     `is_random`: it draws numbers at evaluation too.
     `gradient_layout`: the rule in trace/gradient_layouts.py for how the gradients of its inputs lie in memory.
@@ -269,6 +270,7 @@ class Op:
     compares: ClassVar[bool] = False
     selects: ClassVar[bool] = False
     converts: ClassVar[bool] = False
+    least_inputs: ClassVar[int] = 0
     takes_parameters: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     notes: ClassVar[frozenset[str]] = frozenset({"inplace"})

@@ -31,6 +31,10 @@ class WithConstants(Op):
         return bool(self.fixed)
 
     @property
+    def least_inputs(self) -> int:  # type: ignore[override]
+        return max(self.op.least_inputs - len(self.constants) + self.constants.count(None), 0)
+
+    @property
     def predicts_memory(self) -> bool:
         # A tensor that depends on no parameter may be one that forward makes.
         return self.op.takes_parameters and not self.fixed

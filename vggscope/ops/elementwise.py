@@ -141,6 +141,10 @@ class Elementwise(Op):
         return all(value is None or _is_number(value) for value in self.arguments_given)
 
     @property
+    def least_inputs(self) -> int:  # type: ignore[override]
+        return self.arguments_given.count(None)
+
+    @property
     def needs_layout(self) -> bool:
         return self.function == "contiguous"
 
