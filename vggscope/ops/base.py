@@ -221,6 +221,7 @@ class Op:
     `is_dropout`: it sets random values to 0.
     `is_lookup`: it reads only the rows of its weight that its input names.
     `takes_maximum`, `takes_mean`: each output value is the maximum or the mean of a window.
+    `is_recorded`: it knows its output for the shapes of one call alone.
     `is_unknown`: it is a function or a module without a rule.
     `hides_parameters`: it may have parameters that are not known.
     `broadcasts`: its inputs are broadcast and type-promoted.
@@ -259,6 +260,7 @@ class Op:
     takes_maximum: ClassVar[bool] = False
     takes_mean: ClassVar[bool] = False
     gradient_layout: ClassVar[str] = "usual"
+    is_recorded: ClassVar[bool] = False
     is_unknown: ClassVar[bool] = False
     hides_parameters: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False

@@ -180,6 +180,8 @@ def with_weight_inputs(op: Op, inputs: Sequence[str], weights: Sequence[str]) ->
     weight of the layer.
     """
     parameters = 0
+    if op.is_recorded:
+        return op, tuple(inputs), len(weights)
     if isinstance(op, WithConstants):
         count = len(op.constants) - op.constants.count(None)
         given, own = iter(weights[:count]), iter(inputs)

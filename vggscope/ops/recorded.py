@@ -70,6 +70,7 @@ class Recorded(Op):
     not known.
     """
 
+    is_recorded = True
     notes = frozenset({"shares", "cost", "recorded_inputs"})
 
     function: str

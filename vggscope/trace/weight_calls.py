@@ -107,6 +107,8 @@ class WeightCalls:
             self.is_known = False
             return
         is_float = tensor.is_floating_point()
+        # A constant that forward makes of numbers keeps its dtype when the weights get another one.
+        own = self.dtype if sources or isinstance(op, StoredWeight) else ""
         node = Node(
             name,
             op,
@@ -114,7 +116,7 @@ class WeightCalls:
             parameters=parameters,
             batch_growth=(0,) * tensor.dim(),
             detached=not (is_float and torch.is_grad_enabled()),
-            dtype=dtype_name(tensor, self.dtype),
+            dtype=dtype_name(tensor, own),
         )
         self.calls.append(PlacedCall(node, place, named))
 
