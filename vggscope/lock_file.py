@@ -360,33 +360,32 @@ def _check_shapes(network: Network, layers: list[dict[str, Any]]) -> None:
     shapes: dict[str, Shape] = {given.name: given.shape for given in network.inputs}
     positions = 0
     for node, layer in zip(network.nodes, layers):
-        inputs = tuple(shapes[name] for name in node.inputs)
         try:
-            for call in node.weight_calls:
-                shapes[call.name] = _checked_output(call, tuple(shapes[name] for name in call.inputs))
-            output = _checked_output(node, inputs)
-            positions += _positions(node.op, inputs, output, MOST_POSITIONS - positions)
+            for call in (*node.weight_calls, node):
+                read = tuple(shapes[name] for name in call.inputs)
+                output = infer_output_shape(call.op, *read)
+                _check_shape(call.name, output)
+                positions += _positions(call.op, read, output, MOST_POSITIONS - positions)
+                _check_op(call, read, output)
+                _check_growth(call.name, call.batch_growth, output)
+                shapes[call.name] = output
         except Exception as error:  # the fields of an op have their types, but any values
-            raise ValueError(f"{printable(node.name)}: {printable(str(error).splitlines()[0], 200)}") from None
+            (reason, *_) = str(error).splitlines() or [type(error).__name__]
+            raise ValueError(f"{printable(node.name)}: {printable(reason, 200)}") from None
         if layer.get("output_shape") != list(output):
             recorded = printable(json.dumps(layer.get("output_shape")))
             raise ValueError(f"{printable(node.name)}: output_shape is {recorded}, its op gives {list(output)}")
-        shapes[node.name] = output
     for out in network.returned:
         if out.source and out.shape != shapes[out.source]:
             raise ValueError(f"{printable(out.name)}: its shape is not that of {printable(out.source)}")
 
 
-def _checked_output(node: Node, inputs: tuple[Shape, ...]) -> Shape:
-    """Return the output shape of a node. Raises any error if the op's rules do not take its fields."""
-    output = infer_output_shape(node.op, *inputs)
-    _check_shape(node.name, output)
-    _check_growth(node.name, node.batch_growth, output)
+def _check_op(node: Node, inputs: tuple[Shape, ...], output: Shape) -> None:
+    """Raise any error if the op's rules do not take its fields."""
     for op in filter(None, (node.op, node.batched_op)):
         op.parameters(), op.buffers(), op.arguments()
         op.macs(inputs, output), op.other_operations(inputs, output), op.saved_for_backward(inputs, output)
         op.window(inputs[0][2:]) if inputs else None
-    return output
 
 
 def _positions(op: Op, inputs: tuple[Shape, ...], output: Shape, most: int) -> int:

@@ -30,7 +30,7 @@ MOST_POSITIONS = 4
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 """The folder of vggscope itself."""
 
-_RECORDING = tuple(f"{os.sep}trace{os.sep}{name}.py" for name in ("recorder", "source_line", "watch"))
+_RECORDING = tuple(f"{os.sep}trace{os.sep}{name}.py" for name in ("interception", "recorder", "source_line", "watch"))
 """The files whose frames are inside a call of the user's own code, as those of hooks are."""
 
 Stack = tuple[tuple[str, int], ...]
