@@ -99,6 +99,7 @@ where the run on one sample does not tell what other batches do. The other tools
 one batch in evaluation. "Cold" is the CPU seconds of the whole program, once for each model: vggscope's `summary` of a
 word the first time and the second time, and a script that prints torchinfo's summary of the module on the meta device.
 {failures}
+
 {head}
 {rows}
 
