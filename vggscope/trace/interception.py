@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from vggscope.trace.recorder import Recorder
+from vggscope.trace.unseen import replaced
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@contextmanager
-def intercepted_modules(intercept: Callable[..., object]) -> Iterator[None]:
+def intercepted_modules(intercept: Callable[..., object]) -> AbstractContextManager[None]:
     """Pass calls of modules to `intercept`, with the function of torch that runs a module with its hooks."""
     from torch.nn import Module
 
@@ -24,29 +24,18 @@ def intercepted_modules(intercept: Callable[..., object]) -> Iterator[None]:
     def intercepted(module: nn.Module, *args: object, **kwargs: object) -> object:
         return intercept(call, module, args, kwargs)
 
-    kind: Any = Module
-    kind._call_impl = intercepted
-    try:
-        yield
-    finally:
-        kind._call_impl = call
+    return replaced(Module, "_call_impl", intercepted)
 
 
-@contextmanager
-def intercepted_from_numpy(intercept: Callable[..., object]) -> Iterator[None]:
+def intercepted_from_numpy(intercept: Callable[..., object]) -> AbstractContextManager[None]:
     """Pass calls of torch.from_numpy to `intercept`, because a TorchFunctionMode does not get them."""
     import torch
 
     from_numpy = torch.from_numpy
-    torch.from_numpy = lambda array: intercept(from_numpy, (array,), {})  # type: ignore[assignment,return-value]
-    try:
-        yield
-    finally:
-        torch.from_numpy = from_numpy
+    return replaced(torch, "from_numpy", lambda array: intercept(from_numpy, (array,), {}))
 
 
-@contextmanager
-def saved_tensors_hooks_noticed(note: Callable[[], None]) -> Iterator[None]:
+def saved_tensors_hooks_noticed(note: Callable[[], None]) -> AbstractContextManager[None]:
     """Call `note` whenever hooks are set within the block for the tensors that autograd saves."""
     from torch.autograd.graph import saved_tensors_hooks
 
@@ -56,15 +45,10 @@ def saved_tensors_hooks_noticed(note: Callable[[], None]) -> Iterator[None]:
         note()
         enter(hooks)
 
-    saved_tensors_hooks.__enter__ = noted  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        saved_tensors_hooks.__enter__ = enter  # type: ignore[method-assign]
+    return replaced(saved_tensors_hooks, "__enter__", noted)
 
 
-@contextmanager
-def custom_functions(recorder: Recorder) -> Iterator[None]:
+def custom_functions(recorder: Recorder) -> AbstractContextManager[None]:
     """Record the calls inside a torch.autograd.Function as calls with a gradient, though torch turns gradients off."""
     from torch import is_grad_enabled
     from torch.autograd import Function as Custom
@@ -80,11 +64,7 @@ def custom_functions(recorder: Recorder) -> Iterator[None]:
         finally:
             recorder.has_own_backward = before
 
-    Custom.apply = classmethod(apply_with_gradient)
-    try:
-        yield
-    finally:
-        Custom.apply = apply
+    return replaced(Custom, "apply", classmethod(apply_with_gradient))
 
 
 def dispatch_modes() -> int:

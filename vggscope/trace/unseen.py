@@ -61,7 +61,7 @@ def in_own_thread() -> Iterator[None]:
             future.set_exception(error)
         return future
 
-    with _replaced(ThreadPoolExecutor, "submit", run):
+    with replaced(ThreadPoolExecutor, "submit", run):
         yield
 
 
@@ -89,7 +89,7 @@ def _noticed_threads(may_read: Callable[[], None], in_thread: Callable[[str], No
             may_read()
         return bool(wait(condition, timeout))
 
-    with _replaced(threading.Thread, "start", start_noticed), _replaced(threading.Condition, "wait", wait_noticed):
+    with replaced(threading.Thread, "start", start_noticed), replaced(threading.Condition, "wait", wait_noticed):
         yield
 
 
@@ -120,7 +120,7 @@ def without_disabling() -> Iterator[None]:
         for path in _watched_modules():
             module = sys.modules.get(path)
             if _attributes_of(module).get(name) is _disabled():
-                stack.enter_context(_replaced(module, name, DisableTorchFunctionSubclass))
+                stack.enter_context(replaced(module, name, DisableTorchFunctionSubclass))
         yield
 
 
@@ -184,7 +184,8 @@ def has_global_hooks() -> bool:
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Give a class or a module another attribute within the block."""
     before = vars(owner)[name]
     setattr(owner, name, value)
     try:
