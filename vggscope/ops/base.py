@@ -639,6 +639,14 @@ def infer_output_shape(op: Op, *inputs: Shape) -> Shape:
         raise ShapeError(f"{op.name} does not take {inputs_text}") from None
 
 
+def shape_by_rule(op: Op, inputs: tuple[Shape, ...]) -> Shape | None:
+    """The output shape by the rule of an op; None if it does not accept these input shapes."""
+    try:
+        return op.output_shape(*inputs)
+    except (ShapeError, ValueError, IndexError, TypeError):
+        return None
+
+
 def numel(shape: Shape) -> int:
     """The number of elements of a tensor of this shape."""
     return prod(shape)

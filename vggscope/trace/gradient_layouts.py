@@ -19,6 +19,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.record import changed
 from vggscope.trace.recorder import Recorder
+from vggscope.trace.weight_calls import WeightCalls
 
 Strides = tuple[int, ...]
 
@@ -190,7 +191,7 @@ def copied_gradients(
         return frozenset(), frozenset()
     layouts = layouts_of(one)
     larger = {name: _doubled(layout) for name, layout in layouts.items()} if two is None else dict(two)
-    weights = {name: StridedLayout(one.weights.shapes[name], strides) for name, strides in one.weights.strides.items()}
+    weights = layouts_of(one.weights)
     layouts.update(weights)
     larger.update(weights)
     output = one.output or nodes[-1].name
@@ -202,9 +203,9 @@ def copied_gradients(
     return None if alone is None or several is None else (alone, several)
 
 
-def layouts_of(recorder: Recorder) -> dict[str, StridedLayout]:
-    """Return the shape and strides of the inputs and the nodes' outputs of a run."""
-    return {name: StridedLayout(recorder.shapes[name], strides) for name, strides in recorder.strides.items()}
+def layouts_of(run: Recorder | WeightCalls) -> dict[str, StridedLayout]:
+    """Return the shape and strides of the inputs and the nodes' outputs of a run, or of its calls on weights."""
+    return {name: StridedLayout(run.shapes[name], strides) for name, strides in run.strides.items()}
 
 
 def _doubled(layout: StridedLayout) -> StridedLayout:

@@ -7,7 +7,7 @@ a copy, and autograd saves the copy for backward.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -46,16 +46,25 @@ def is_whole(tensor: Tensor) -> bool:
     return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
+_WRAPPERS = (WithConstants, WithComputedWeights, WithMasks)
+
+
 def with_layout_of(op: Op, other: Op) -> Op | None:
     """Return the op with the memory layout of another of its class; None if nothing changes."""
     if type(op) is not type(other):
         return None
-    wrappers = (WithConstants, WithComputedWeights, WithMasks)
-    if isinstance(op, wrappers) and isinstance(other, wrappers):
+    if isinstance(op, _WRAPPERS) and isinstance(other, _WRAPPERS):
         inner = with_layout_of(op.op, other.op)
         return None if inner is None else replace(op, op=inner)
-    layout = layout_of(other)
-    return replace(op, **layout) if any(getattr(op, name) != value for name, value in layout.items()) else None
+    return with_op_layout(op, layout_of(other))
+
+
+def with_op_layout(op: Op, layout: Mapping[str, Any]) -> Op | None:
+    """Return the op with another memory layout, as `layout_of` gives it; None if nothing changes."""
+    if isinstance(op, _WRAPPERS):
+        inner = with_op_layout(op.op, layout)
+        return None if inner is None else replace(op, op=inner)
+    return changed(op, **layout) if any(getattr(op, name) != value for name, value in layout.items()) else None
 
 
 def layout_of(op: Op) -> dict[str, Any]:

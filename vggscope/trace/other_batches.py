@@ -17,11 +17,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import ref
 
-from vggscope.errors import ShapeError
 from vggscope.graph import Input, Node, Output
 from vggscope.ops.activation import Activation, ReLU, SiLU
 from vggscope.ops.attention import MatrixProduct
-from vggscope.ops.base import Op, Shape
+from vggscope.ops.base import Op, Shape, shape_by_rule
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.elementwise import Elementwise
@@ -39,16 +38,13 @@ from vggscope.ops.view import Reshape, Squeeze, Unsqueeze, View
 from vggscope.record import changed
 from vggscope.trace.batch_size import asks_for_types, batch_size
 from vggscope.trace.gradient_layouts import StridedLayout
-from vggscope.trace.layout import is_whole
+from vggscope.trace.layout import is_whole, with_op_layout
 from vggscope.trace.other_calls import (
     FollowedCall,
     OtherResult,
     TensorLayout,
-    for_batch,
-    inner,
     other_results,
     usual_strides,
-    with_op_layout,
 )
 from vggscope.trace.recorder import Constant, Recorder, shape_of
 from vggscope.trace.source_line import PACKAGE
@@ -183,10 +179,6 @@ class OtherBatches:
                 self.lose()
             self.shapes[given.name] = tuple([_with_size(shape, axis, batch) for batch in self.batches])
 
-    def for_one(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Any, Any]:
-        """Return arguments with the sizes for one sample."""
-        return for_batch(args, 0), for_batch(kwargs, 0)
-
     def after(self, call: FollowedCall, result: object) -> object:
         """Follow a call that has been recorded. Return its result, with sizes that depend on the batch."""
         if self.are_lost:
@@ -272,7 +264,7 @@ class OtherBatches:
 
     def _are_made(self, tensors: Sequence[Tensor]) -> bool:
         """Return whether one of these constants is made of sizes."""
-        return self.are_read and any(tensor in self.made for tensor in tensors)
+        return self.are_made and any(tensor in self.made for tensor in tensors)
 
     def _shapes_of(self, tensor: Tensor) -> tuple[Shape, ...] | None:
         """Return the shapes of a tensor for the other batches; None if they are not known."""
@@ -310,10 +302,13 @@ class OtherBatches:
             weights = node.inputs[len(node.inputs) - len(op.matrices) :]
             if any(shape != self.recorder.shapes[name] for name in weights for shape in self.shapes[name]):
                 return None
-        try:
-            return tuple([op.output_shape(*shapes) for shapes in self._shapes_read(node)])
-        except (ShapeError, ValueError, IndexError, TypeError):
-            return None
+        found: list[Shape] = []
+        for shapes in self._shapes_read(node):
+            shape = shape_by_rule(op, shapes)
+            if shape is None:
+                return None
+            found.append(shape)
+        return tuple(found)
 
     def _shapes_read(self, node: Node) -> list[tuple[Shape, ...]]:
         """Return the shapes that a node reads, for each of the other batches."""
@@ -382,8 +377,9 @@ class OtherBatches:
                 self.shapes[name] = tuple([other.layout.shape for other in found])
             if not (found[0].layout.is_usual and result.is_contiguous()):
                 self.layouts[name] = found[0].layout
-            if any(getattr(inner(op), key) != value for key, value in found[0].op_layout):
-                self.ops[name] = with_op_layout(op, dict(found[0].op_layout))
+            other = with_op_layout(op, dict(found[0].op_layout))
+            if other is not None:
+                self.ops[name] = other
         return None
 
     def _needs_torch(self, call: FollowedCall, name: str) -> bool:
@@ -440,7 +436,8 @@ class OtherBatches:
         one, others = self.recorder.shapes[node.name], self.shapes[node.name]
         if node.name in self.layouts and self.layouts[node.name].shape != others[0]:
             return False
-        if any(_further(one, others[0], batch) != shape for batch, shape in zip(self.batches, others)):
+        further = [extended(one, others[0], batch) for batch in self.batches]
+        if len(one) != len(others[0]) or further != [*others]:
             self.are_irregular = True
             return False
         if node.name in self.told:
@@ -487,10 +484,8 @@ def uses_own_numbers(op: Op) -> bool:
     return not (isinstance(op, View) and op.shares)
 
 
-def _further(one: Shape, two: Shape, batch: int) -> Shape | None:
-    """Return the shape for a batch if each sample adds what the second one adds; None for another number of axes."""
-    if len(one) != len(two):
-        return None
+def extended(one: Shape, two: Shape, batch: int) -> Shape:
+    """Return the shape for a batch of which each sample adds what the second one adds."""
     return tuple([size + (larger - size) * (batch - 1) for size, larger in zip(one, two)])
 
 

@@ -11,8 +11,6 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vggscope.ops.base import Op, Shape
-from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
-from vggscope.record import changed
 from vggscope.trace.batch_size import batch_size_kind
 from vggscope.trace.functions import read
 from vggscope.trace.gradient_layouts import StridedLayout, contiguous
@@ -191,20 +189,7 @@ def _other_result(
     layout = TensorLayout(shape_of(result), result.stride(), result.dtype)
     if op is None:
         return OtherResult(layout)
-    other = with_layout(without_layout(inner(op)), inputs, result)
+    other = with_layout(without_layout(op.without_constants), inputs, result)
     if call.name in ("matmul", "einsum"):
         (other, *_) = read(call.name, False, args, {}, inputs, (result,)).ops
     return OtherResult(layout, tuple(layout_of(other).items()))
-
-
-_WRAPPERS = (WithConstants, WithComputedWeights, WithMasks)
-
-
-def inner(op: Op) -> Op:
-    """Return an op without its wrappers."""
-    return inner(op.op) if isinstance(op, _WRAPPERS) else op
-
-
-def with_op_layout(op: Op, layout: dict[str, object]) -> Op:
-    """Return an op with another layout of its tensors."""
-    return changed(op, op=with_op_layout(op.op, layout)) if isinstance(op, _WRAPPERS) else changed(op, **layout)

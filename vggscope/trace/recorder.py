@@ -14,9 +14,8 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ReferenceType, ref
 
-from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, CodePosition, ConstantValue, Input, Node, Output, Parameter
-from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.base import Op, Shape, numel, shape_by_rule
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import changed, record
@@ -557,10 +556,7 @@ class Recorder:
         """
         sources, trains = origins.nodes, origins.train
         inputs, output = tuple([self.shapes[source] for source in sources]), shape_of(result)
-        try:
-            rule: Shape | None = op.output_shape(*inputs)
-        except (ShapeError, ValueError, IndexError, TypeError):
-            rule = None
+        rule = shape_by_rule(op, inputs)
         if rule is not None and rule != output and not is_transforming():
             self.disagree(
                 f"{name}: vggscope computes the output shape of {op.name} as {shape_text(rule)},"

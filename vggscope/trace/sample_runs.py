@@ -7,16 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from vggscope.errors import ShapeError
 from vggscope.graph import Input, Node, Output
-from vggscope.ops.base import Op, Shape
+from vggscope.ops.base import Shape, shape_by_rule
 from vggscope.record import changed, record
 from vggscope.trace.failure import explain
 from vggscope.trace.forward import META, Forward
 from vggscope.trace.gradient_layouts import StridedLayout, has_other_views, layouts_of
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import with_layout_of
-from vggscope.trace.other_batches import MANY, growth_of, uses_own_numbers
+from vggscope.trace.other_batches import MANY, extended, growth_of, uses_own_numbers
 from vggscope.trace.recorder import Recorder
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
@@ -209,7 +208,7 @@ def _nodes_with_growth(
 def _holds_size(node: Node, pair: Recorder) -> bool:
     """Return whether the op of a node has a size of one sample among its numbers, on which its memory may depend."""
     given = tuple([pair.shapes[source] for source in node.inputs])
-    return uses_own_numbers(node.op) and _shape_by_rule(node.op, given) != pair.shapes[node.name]
+    return uses_own_numbers(node.op) and shape_by_rule(node.op, given) != pair.shapes[node.name]
 
 
 def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:
@@ -244,7 +243,7 @@ class _Growth:
             return True  # the op has a number that differs in each run, such as the size of a reshape
 
         def agrees(shapes: Mapping[str, Shape]) -> bool:
-            return _shape_by_rule(node.op, tuple([shapes[source] for source in node.inputs])) == shapes[node.name]
+            return shape_by_rule(node.op, tuple([shapes[source] for source in node.inputs])) == shapes[node.name]
 
         one, two, *more = self._shapes
         return all(map(agrees, more)) or not (agrees(one) and agrees(two))
@@ -252,17 +251,4 @@ class _Growth:
 
 def _extended(one: Mapping[str, Shape], two: Mapping[str, Shape], samples: int) -> dict[str, Shape]:
     """Return the shapes for a larger batch than those of one sample and of two."""
-    further = samples - 1
-    return {
-        name: tuple([size + (larger - size) * further for size, larger in zip(shape, two[name])])
-        for name, shape in one.items()
-        if name in two
-    }
-
-
-def _shape_by_rule(op: Op, given: tuple[Shape, ...]) -> Shape | None:
-    """Return the output shape by the rule of an op; None if it does not accept these input shapes."""
-    try:
-        return op.output_shape(*given)
-    except (ShapeError, ValueError, IndexError, TypeError):
-        return None
+    return {name: extended(shape, two[name], samples) for name, shape in one.items() if name in two}

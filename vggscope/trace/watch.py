@@ -77,7 +77,7 @@ from vggscope.trace.layout import kernel_layout, laid_out, shares_memory
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_layer, is_plain, module_op
 from vggscope.trace.other_batches import REVEALING_NOTHING, OtherBatches
-from vggscope.trace.other_calls import FollowedCall, has_size
+from vggscope.trace.other_calls import FollowedCall, for_batch, has_size
 from vggscope.trace.recorder import Call, Count, NodeFacts, Recorder, shape_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
@@ -489,7 +489,7 @@ class Watch:
             self._may_read_sizes()
         given = None
         if self.others is not None and self.others.are_read and has_size((args, kwargs)):
-            given, (args, kwargs) = (args, kwargs), self.others.for_one(args, kwargs)
+            given, (args, kwargs) = (args, kwargs), for_batch((args, kwargs), 0)
             self.others.look_at_code()
         with unwatched():
             signature, tensors = self._signature(about, function, args, kwargs)

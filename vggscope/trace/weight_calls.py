@@ -10,9 +10,8 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from vggscope.errors import ShapeError
 from vggscope.graph import Node, Parameter
-from vggscope.ops.base import Op, Shape
+from vggscope.ops.base import Op, Shape, shape_by_rule
 from vggscope.ops.constant import StoredWeight, WithWeightInputs
 from vggscope.record import changed
 from vggscope.trace.node_names import unique_name
@@ -99,11 +98,7 @@ class WeightCalls:
     ) -> None:
         import torch
 
-        try:
-            rule = op.output_shape(*(self.shapes[source] for source in sources))
-        except (ShapeError, ValueError, IndexError, TypeError):
-            rule = None
-        if rule != self.shapes[name]:
+        if shape_by_rule(op, tuple([self.shapes[source] for source in sources])) != self.shapes[name]:
             self.is_known = False
             return
         is_float = tensor.is_floating_point()
@@ -151,14 +146,18 @@ class WeightCalls:
 
     def equals(self, other: WeightCalls) -> bool:
         """Return whether another run makes the same calls, whose results have the same shapes."""
-        own = {name: shape for name, shape in self.shapes.items() if name not in self.leaves.values()}
-        return own == other.shapes
+        return self._results() == other.shapes
 
     def compare(self, other: WeightCalls) -> None:
         """Note which results have another shape in another run, such as one on more samples."""
-        ours = self.shapes.keys() - set(self.leaves.values())
-        self.is_known = self.is_known and ours == other.shapes.keys()
-        self.varying.update(name for name in ours if self.shapes[name] != other.shapes.get(name))
+        ours = self._results()
+        self.is_known = self.is_known and ours.keys() == other.shapes.keys()
+        self.varying.update(name for name, shape in ours.items() if shape != other.shapes.get(name))
+
+    def _results(self) -> dict[str, Shape]:
+        """Return the shapes of the calls' results, without those of parameters and buffers."""
+        leaves = set(self.leaves.values())
+        return {name: shape for name, shape in self.shapes.items() if name not in leaves}
 
     def _needed(self, nodes: tuple[Node, ...]) -> list[Node]:
         """Return the calls that the nodes depend on, and those that allocate."""
