@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import warnings
@@ -22,7 +23,7 @@ from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.summary import summarize
 from vggscope.errors import MissingTool, ShapeError
-from vggscope.graph import INPUT, Network, failure_remedy
+from vggscope.graph import INPUT, ConstantValue, Network, failure_remedy
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, numel
@@ -30,6 +31,7 @@ from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
 from vggscope.ops.recorded import Unknown
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
+from vggscope.trace.constants import described_when_built
 from vggscope.trace.flops import OperatorMacs, with_macs
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import is_copied, shares_memory
@@ -1041,3 +1043,20 @@ def test_parameters_have_the_order_of_the_module_as_well() -> None:
     assert [p.name for p in network.registered_parameters()] == [name for name, _ in module.named_parameters()]
     assert [p.name for p in network.parameters()] == ["conv.weight", "conv.bias", "scale", "fc.weight", "fc.bias"]
     assert trace(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), (8,), "m").registered == ()
+
+
+def test_a_constructor_may_copy_itself_half_built() -> None:
+    class Copied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(100, 100)
+            self.register_buffer("table", torch.ones(10_000) * 2)
+            self.twin = copy.deepcopy(self)
+
+    with_copy = without_data(Copied)
+    table, copied = (described_when_built()[tensor] for tensor in (with_copy.table, with_copy.twin.table))
+    assert with_copy.twin.table is not with_copy.table
+    assert isinstance(table, ConstantValue)
+    assert table.text
+    assert isinstance(copied, ConstantValue)
+    assert copied.text.startswith("clone")
