@@ -18,6 +18,7 @@ from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.inputs import InputSize
 from vggscope.trace.gradient_layouts import StridedLayout, elementwise, viewed
 from vggscope.trace.inputs import from_sizes
+from vggscope.trace.network import network_of
 from vggscope.trace.step import recorded_steps
 
 
@@ -260,6 +261,36 @@ def test_a_view_of_one_sample_may_be_a_copy_of_several(attends: bool) -> None:
     assert any(node.batched_until is not None for node in network.nodes)
     assert network.predicts_memory
     require_equal_maxima(module, network, (3, 8, 8))
+
+
+class Flattens(nn.Module):
+    """Rows of features in another order, joined by a function or by a module."""
+
+    def __init__(self, order: tuple[int, ...], start: int, *, scaled: bool, by_module: bool) -> None:
+        super().__init__()
+        self.first, self.order, self.start, self.is_scaled = nn.Linear(4, 6), order, start, scaled
+        self.join: Callable[[Tensor], Tensor] = nn.Flatten(start) if by_module else lambda x: x.flatten(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = x.view(*x.shape[:2], 2, 3).permute(self.order)
+        return self.join(x * 3 if self.is_scaled else x) * 2
+
+
+@pytest.mark.parametrize("by_module", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(("order", "start"), [((0, 2, 1, 3), 2), ((0, 3, 1, 2), 1), ((0, 2, 3, 1), 2)])
+def test_a_flatten_copies_where_its_input_allows_no_view(
+    order: tuple[int, ...], start: int, scaled: bool, by_module: bool
+) -> None:
+    model = Flattens(order, start, scaled=scaled, by_module=by_module)
+    for rows in (5, 1):
+        network = network_of(model, "net", from_sizes(model, [InputSize((rows, 4))]))
+        assert network.predicts_memory
+        is_view = rows == 1 and start == 2
+        assert is_view != any(node.op.name == "Flatten" and node.op.allocates for node in network.nodes)
+        require_equal_maxima(model, network, (rows, 4))
+        assert vggscope.measure(model, input_data=torch.zeros(2, rows, 4), device="cpu").difference_bytes == 0
 
 
 class FeaturesFirst(nn.Module):

@@ -22,6 +22,7 @@ from vggscope.ops.linear import Linear
 from vggscope.ops.normalization import BatchNorm2d
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.ops.regularization import AlwaysDropout, Dropout
+from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape, View
 from vggscope.record import record
 from vggscope.trace.function_table import CREATIONS, FUNCTIONS, MATRIX_PRODUCTS, SAME_DATA, WEIGHTED, WITHOUT_MACS
@@ -359,7 +360,7 @@ def _in_place(op: Op) -> Op:
 
 def _with_layout(op: Op, inputs: tuple[ProgramValue, ...], result: ProgramValue) -> Op:
     """The op with the memory layout of its tensors, as `trace.layout.with_layout` gives it."""
-    if isinstance(op, Reshape):
+    if isinstance(op, (Reshape, Flatten)):
         return replace(op, shares=can_view(inputs[0], result.filed or result.shape))
     if isinstance(op, Convolution) and inputs[0].dim() == 4 and not inputs[0].is_contiguous:
         return replace(op, channels_last=_is_channels_last(inputs[0]))

@@ -1,6 +1,8 @@
-"""Flatten: several dimensions as one, in the same memory. The other views are in view.py."""
+"""Flatten: several dimensions as one. The other views are in view.py."""
 
 from __future__ import annotations
+
+from dataclasses import field
 
 from vggscope.ops.axis_maps import AxisMaps, reshaped
 from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, Op, Shape, TorchCall, call_of, numel
@@ -10,7 +12,10 @@ from vggscope.record import record
 
 @record
 class Flatten(Op):
-    """Dimensions `start_dim` to `end_dim` as one: CxHxW becomes a row of C*H*W features, channel by channel."""
+    """Dimensions `start_dim` to `end_dim` as one: CxHxW becomes a row of C*H*W features, channel by channel.
+
+    `shares`: the output uses the memory of its input, whose layout allows a view.
+    """
 
     predicts_memory = True
     word = "flatten"
@@ -19,14 +24,23 @@ class Flatten(Op):
     exchanges = LAYOUT_EXCHANGES
     is_affine = is_layout = True
     gradient = "same"
-    allocates = False
     gradient_layout = "reshaped"
-
-    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
-        return ("view",)
+    notes = frozenset({"shares"})
 
     start_dim: int = 1
     end_dim: int = -1
+    shares: bool = field(default=True, kw_only=True, compare=False, repr=False)
+
+    @property
+    def allocates(self) -> bool:
+        return not self.shares
+
+    @property
+    def needs_layout(self) -> bool:
+        return not self.shares
+
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        return ("view",)
 
     def torch_call(self, count: int) -> TorchCall:
         return call_of("flatten", self.start_dim, self.end_dim)

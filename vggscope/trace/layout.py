@@ -16,6 +16,7 @@ from vggscope.ops.base import Op
 from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Linear
+from vggscope.ops.shape import Flatten
 from vggscope.ops.view import View
 from vggscope.record import changed
 from vggscope.trace.unseen import unwatched
@@ -84,7 +85,7 @@ def with_layout(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
     """Return the op with the memory layout of its tensors: shared memory, not contiguous, channels last."""
     import torch
 
-    if isinstance(op, View):
+    if isinstance(op, (View, Flatten)):
         return changed(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
     if isinstance(op, (Convolution, TransposedConvolution)) and result.is_complex():
         op = replace(op, real_products=COMPLEX_PRODUCTS)
