@@ -177,21 +177,25 @@ class KernelCall:
 
     `inputs` numbers the values that it reads: first the op's inputs, then the results of the kernels before.
     `holds` numbers, likewise, further values that a Python variable names meanwhile.
-    `keeps` are the positions in `inputs` of the values that autograd saves for backward.
+    `keeps` are the positions in `inputs` of the values that autograd saves for backward, and `keeps_result` is whether
+    it saves the result too.
     `shares`: the result is a view of the first input.
     `passes_gradient`: the gradient of an input is that of the result, and no new memory.
     `scratch`: for each input, how many temporary tensors of the result's size its gradient takes. The gradient of the
     last input is computed first.
+    `backward_temporaries`: as Op.backward_temporaries.
     """
 
     function: str
     inputs: tuple[int, ...]
     shape: Shape
     keeps: tuple[int, ...] = ()
+    keeps_result: bool = False
     shares: bool = False
     passes_gradient: bool = False
     scratch: tuple[int, ...] = ()
     holds: tuple[int, ...] = ()
+    backward_temporaries: tuple[tuple[Shape, int | None], ...] = ()
 
 
 @record
@@ -458,6 +462,12 @@ class Op:
     def gradient_shapes(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Shape, ...]:
         """The shape in which the gradient of each input is computed before it is summed to the input's; empty if it is
         the usual one.
+        """
+        return ()
+
+    def backward_temporaries(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[tuple[Shape, int | None], ...]:
+        """Further tensors that the gradient of an input takes meanwhile, each with its shape and the bytes of one
+        element (None: those of the network's dtype).
         """
         return ()
 

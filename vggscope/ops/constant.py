@@ -238,7 +238,10 @@ def _single_step(op: Op, output: Shape, kind: str, inputs: object) -> NormalForm
     return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
 
 
-_OF_INPUTS = ("macs", "other_operations", "whole_input", "backward_macs", "kernel_calls")
+_OF_INPUTS = (
+    *("macs", "other_operations", "whole_input", "backward_macs", "kernel_calls"),
+    *("backward_temporaries",),
+)
 """The methods of an op whose first argument is the shapes of its inputs."""
 
 

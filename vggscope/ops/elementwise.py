@@ -128,6 +128,8 @@ class Elementwise(Op):
             return not self.inplace
         if self.function == "mul" and self.inplace:
             return bool(self.arguments_given)  # a number
+        if self.function == "exp" or self._bounds:
+            return not self.inplace
         return self.function in ("add", "mul", "sub") and (self.function == "add" or not self.inplace)
 
     @property
@@ -151,6 +153,19 @@ class Elementwise(Op):
     @property
     def takes_parameters(self) -> bool:  # type: ignore[override]
         return self.function in ("add", "mul")
+
+    @property
+    def _bounds(self) -> int:
+        """The number of numbers that values are clamped to; 0 for any other function, and for tensors."""
+        tensor, *bounds = self.arguments_given or ("",)
+        if self.function not in ("clamp", "clamp_min", "clamp_max") or tensor is not None:
+            return 0
+        given = [*named_arguments(bounds).values(), *(value for value in bounds if not _is_named(value))]
+        return len(given) if all(map(_is_number, given)) else 0
+
+    def backward_temporaries(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[tuple[Shape, int | None], ...]:
+        # A zero, and a mask for each bound.
+        return (((), None), *((output, 1),) * self._bounds) if self._bounds else ()
 
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         # The gradient of what is subtracted is negated.

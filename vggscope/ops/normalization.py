@@ -352,6 +352,7 @@ class Normalize(Op):
     """Each row along `dim` divided by its Euclidean length, or by `eps` where that is more (torch's F.normalize)."""
 
     other_formula = "a row of n: n squares, n-1 sums, a root, a comparison, n divisions: 3n+1"
+    gradient_layout = "divided by lengths"
     name = "normalize"
 
     dim: int = 1
@@ -364,20 +365,32 @@ class Normalize(Op):
         length = output[self.dim]
         return (3 * length + 1) * (numel(output) // length)
 
-    def _lengths(self, shape: Shape) -> Shape:
+    @property
+    def predicts_memory(self) -> bool:
+        return self.dim != 0  # the lengths of columns are the same for every batch
+
+    def lengths(self, shape: Shape) -> Shape:
+        """The shape of the lengths of the rows of a tensor of this shape."""
         return tuple(1 if axis == self.dim % len(shape) else size for axis, size in enumerate(shape))
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        lengths = (self._lengths(output), None)
+        lengths = (self.lengths(output), None)
         return SavedTensors(inputs=(0,), extra=(lengths, lengths))
 
     def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
         # Values: 0 the input, 1 the lengths, 2 those at least eps, 3 the same for each value, and the quotient.
-        lengths = self._lengths(output)
+        lengths = self.lengths(output)
         return (
-            KernelCall("vector_norm", (0,), lengths, keeps=(0,)),
-            KernelCall("clamp_min", (1,), lengths, keeps=(0,)),
-            KernelCall("expand", (2,), output, shares=True),
+            KernelCall(
+                "vector_norm",
+                (0,),
+                lengths,
+                (0,),
+                keeps_result=True,
+                backward_temporaries=((output, None), (lengths, 1)),
+            ),
+            KernelCall("clamp_min", (1,), lengths, (0,), backward_temporaries=(((), None), (lengths, 1))),
+            KernelCall("expand", (2,), output, shares=True, passes_gradient=lengths == output),
             KernelCall("div", (0, 3), output, keeps=(0, 1), scratch=(0, 3), holds=(0,)),
         )
 

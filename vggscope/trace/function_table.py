@@ -281,9 +281,9 @@ def _local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: fl
 
 
 def _normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Op:
-    if p != 2:
-        raise ValueError(p)
-    return Normalize(dim, eps)
+    if p != 2 or not isinstance(dim, int):
+        raise ValueError(p, dim)
+    return Normalize(0 if dim == -input.dim() else dim, eps)
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Op:

@@ -405,6 +405,19 @@ def _normalized_rows(
     return InputGradients((gradient,), is_kernels=False)
 
 
+def _divided_by_lengths(
+    op: Any, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """The sum of the gradients of the quotient and of the lengths, which are contiguous."""
+    shape = output.shape
+    if 0 in gradient.strides:
+        raise UnknownLayout
+    lengths = _expanded(contiguous(op.lengths(shape)), shape)
+    quotient = elementwise(shape, (gradient.strides, lengths))
+    turned = elementwise(shape, (inputs[0].strides, lengths))
+    return InputGradients((_sum(quotient, elementwise(shape, (lengths, turned.strides))),))
+
+
 def _normalized_groups(
     op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
 ) -> InputGradients:
@@ -636,6 +649,7 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
         "attention": _attended,
         "normalized rows": _normalized_rows,
         "normalized groups": _normalized_groups,
+        "divided by lengths": _divided_by_lengths,
         "weight inputs": _of_weights,
         "stored": _stored,
     }

@@ -6,7 +6,7 @@ under autocast the casts of weights and activations are calls of their own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -53,7 +53,8 @@ class OperatorCall(NamedTuple):
     `gradient`: in `new` memory, in the `same` memory, in a `part` of it, or `none`; `input_gradients` for each input,
     as Op.input_gradients.
     `returns_input`: it returns its input itself, which autograd does not see.
-    `scratch`: for each input, how many tensors of the output's size are alive meanwhile.
+    `scratch`: for each input, how many tensors of the output's size are alive meanwhile; `backward_temporaries`: the
+    sizes of further ones, for any input.
     `last_input_first`: the gradient of the last input comes first.
     `broadcasts`: inputs are broadcast and type-promoted. The gradient has the output's size and is then reduced to the
     input's.
@@ -86,6 +87,7 @@ class OperatorCall(NamedTuple):
     input_gradients: tuple[str, ...] = ()
     returns_input: bool = False
     scratch: tuple[int, ...] = ()
+    backward_temporaries: tuple[BatchLinear, ...] = ()
     last_input_first: bool = False
     broadcasts: bool = False
     sums_gradients: bool = False
@@ -195,12 +197,13 @@ class _CallBuilder:
                 output,
                 self._size(node, kernel.shape, width),
                 shares_memory=kernel.shares,
-                saves=tuple(inputs[i] for i in kernel.keeps),
+                saves=(*[inputs[i] for i in kernel.keeps], *[output] * kernel.keeps_result),
                 # The caller names the tensors that it passed, not autocast's casts of them.
                 named=tuple(names[i] for i in (*kernel.inputs, *kernel.holds)),
                 named_until=node.named_until if is_last else "",
                 gradient="none" if node.detached else "same" if kernel.passes_gradient else "new",
                 scratch=kernel.scratch,
+                backward_temporaries=self._sizes(node, kernel.backward_temporaries, width),
                 last_input_first=True,
             )
             self.add(call, width)
@@ -285,6 +288,7 @@ class _CallBuilder:
         return {
             "saves": tuple(saves),
             "copies": tuple([self._size(node, shape, width) for shape in saved.copies]),
+            "backward_temporaries": self._sizes(node, op.backward_temporaries(shapes, shape), width),
             "input_gradients": () if node.detached else op.input_gradients(shapes, shape),
             "returns_input": op.returns_input and not op.allocates,
             "last_input_first": op.broadcasts,
@@ -348,14 +352,17 @@ class _CallBuilder:
 
     def _size(self, node: Node, shape: Shape, width: int) -> BatchLinear:
         """The size of a tensor that a node allocates, once or for each sample."""
-        if node.name in self.network.batchless:
+        if not shape or node.name in self.network.batchless:  # a single number is not one of each sample
             return BatchLinear(numel(shape) * width, 0)
         return size_per_sample(shape, width)
 
+    def _sizes(self, node: Node, tensors: Iterable[tuple[Shape, int | None]], width: int) -> tuple[BatchLinear, ...]:
+        """The sizes of tensors, each with its shape and the bytes of one element if they are not `width`."""
+        return tuple([self._size(node, shape, own or width) for shape, own in tensors])
+
     def _extra(self, node: Node, saved: SavedTensors, width: int) -> Iterator[BatchLinear]:
         """The sizes of the tensors that a call allocates for backward beside its output."""
-        for shape, own_width in saved.extra:
-            yield self._size(node, shape, own_width or width)
+        yield from self._sizes(node, saved.extra, width)
         for shape in saved.masks:
             yield self._size(node, shape, self.runtime.mask_width or width)
         for shape in saved.sums:

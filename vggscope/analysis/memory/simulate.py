@@ -713,7 +713,8 @@ class StepSimulator:
             return Gradient(tensor)
         is_new = kind in ("new", "new view")
         scratch = call.scratch[position] if call.scratch and is_new else 0
-        temporaries = [self.log.allocate("temporary", call.size) for _ in range(scratch)]
+        further = call.backward_temporaries if is_new else ()
+        temporaries = [self.log.allocate("temporary", size) for size in (*[call.size] * scratch, *further)]
         own = call.gradient_sizes[position] if call.gradient_sizes else call.size if call.broadcasts else size
         tensor = self.log.allocate("temporary", own)
         self.log.release(*temporaries)

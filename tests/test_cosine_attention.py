@@ -1,0 +1,112 @@
+"""Cosine attention as in Swin V2, and its parts: their rules equal torch at every local peak of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import vggscope
+from tests.local_maxima import require_equal_maxima
+from vggscope.graph import Network
+
+
+def equals_torch(model: nn.Module, size: tuple[int, ...]) -> Network:
+    """Hold the rules to the recording of torch, and return the network, which is not recorded."""
+    network = vggscope.network(model, size)
+    assert network.predicts_memory
+    assert not vggscope.summary(model, size).warnings
+    require_equal_maxima(model, network, size)
+    return network
+
+
+class Between(nn.Module):
+    """A function between two linear layers."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.function, self.last = nn.Linear(4, 6), function, nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))
+
+
+class OfTable(nn.Module):
+    """A sum with a function of a table."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.table, self.first, self.last = nn.Parameter(torch.ones(1, 6)), nn.Linear(4, 6), nn.Linear(6, 3)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x) + self.function(self.table))
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp,
+    "clamp to a maximum": lambda x: torch.clamp(x, max=4.6),
+    "clamp to a minimum": lambda x: x.clamp(-1),
+    "clamp to both": lambda x: x.clamp(-1, max=2.0),
+    "clamp_min": lambda x: x.clamp_min(0.5),
+    "clamp_max": lambda x: torch.clamp_max(x, 3),
+    "a scale": lambda x: torch.clamp(x, max=4.6).exp(),
+    "rows of length 1": lambda x: functional.normalize(x, dim=-1),
+    "a product of rows": lambda x: functional.normalize(x * 2, dim=1, eps=1e-5) * x,
+}
+
+
+@pytest.mark.parametrize("kind", [Between, OfTable])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_equal_torch(name: str, kind: Callable[[Callable[[Tensor], Tensor]], nn.Module]) -> None:
+    for size in ((2, 5, 4), (1, 1, 4)):
+        model = kind(FUNCTIONS[name])
+        equals_torch(model, size)
+
+
+RECORDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "clamp between tensors": lambda x: x.clamp(x * 0, x * 2),
+    "clamp in place": lambda x: (x * 2).clamp_(max=1),
+    "exp in place": lambda x: (x * 2).exp_(),
+    "rows over the batch": lambda x: functional.normalize(x, dim=0),
+    "rows over the batch, from the end": lambda x: functional.normalize(x, dim=-4),
+    "lengths of another norm": lambda x: functional.normalize(x, p=1.0, dim=-1),
+    "lengths of matrices": lambda x: functional.normalize(x, dim=(1, 2)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_functions_without_a_rule_are_recorded(name: str) -> None:
+    model = Between(RECORDED[name])
+    assert not vggscope.network(model, (2, 5, 4)).predicts_memory
+    assert vggscope.measure(model, (2, 5, 4), device="cpu").difference_bytes == 0
+
+
+class Normalizes(nn.Module):
+    """Rows of a permuted tensor, whose layout another function reads."""
+
+    def __init__(self, order: tuple[int, ...], dim: int, then: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.order, self.dim, self.then = nn.Linear(4, 12), order, dim, then
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).view(x.shape[0], -1, 2, 6).permute(self.order)
+        return self.then(functional.normalize(x, dim=self.dim)).flatten(1) * 2
+
+
+THEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "in rows": lambda x: x.reshape(x.shape[0], -1, 2) * 3,
+    "by themselves": lambda x: x @ x.transpose(-2, -1),
+    "turned": lambda x: x.permute(0, 3, 2, 1).reshape(x.shape[0], -1, 2) * 3,
+}
+
+
+@pytest.mark.parametrize("then", THEN)
+@pytest.mark.parametrize("dim", [-1, 1, 2])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2), (0, 1, 3, 2)])
+def test_layouts_of_rows_equal_torch(order: tuple[int, ...], dim: int, then: str) -> None:
+    for rows in (5, 1):
+        equals_torch(Normalizes(order, dim, THEN[then]), (rows, 1, 4))
