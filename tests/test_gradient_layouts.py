@@ -293,6 +293,54 @@ def test_a_flatten_copies_where_its_input_allows_no_view(
         assert vggscope.measure(model, input_data=torch.zeros(2, rows, 4), device="cpu").difference_bytes == 0
 
 
+class Contracted(nn.Module):
+    """The products of the rows of a tensor with those of its double."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bnd,bmd->bnm", x, x * 2)
+
+
+class Turned(nn.Module):
+    """The tensor with its last axes turned, in the order of its axes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).reshape(x.shape[0], -1)
+
+
+SHOWN: dict[str, Callable[[], nn.Module]] = {
+    "a product of rows": lambda: nn.Linear(6, 5),
+    "a contraction": Contracted,
+    "a maximum": lambda: nn.MaxPool1d(2),
+    "a mean": lambda: nn.AvgPool1d(3, 1),
+    "a mean of regions": lambda: nn.AdaptiveAvgPool1d(2),
+    "a maximum of regions": lambda: nn.AdaptiveMaxPool1d(2),
+}
+"""Layers of which autograd takes the output for a view of what a kernel returns."""
+
+NOT_SHOWN: dict[str, Callable[[], nn.Module]] = {
+    "a product without a bias": lambda: nn.Linear(6, 5, bias=False),
+    "a convolution": lambda: nn.Conv1d(4, 4, 3),
+    "a norm of channels": lambda: nn.BatchNorm1d(4),
+}
+
+
+@pytest.mark.parametrize("ends", [nn.Flatten, Turned])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
+@pytest.mark.parametrize("kind", [*SHOWN, *NOT_SHOWN])
+def test_an_activation_that_overwrites_a_view_copies_its_gradient(
+    kind: str, activation: Callable[..., nn.Module], ends: Callable[[], nn.Module]
+) -> None:
+    layer = {**SHOWN, **NOT_SHOWN}[kind]()
+    model = nn.Sequential(nn.Conv1d(3, 4, 3), layer, activation(inplace=True), ends())
+    network = vggscope.network(model, (3, 8))
+    assert network.predicts_memory
+    overwritten = network.nodes[-3 if ends is nn.Flatten else -4]
+    shapes = network.input_shapes(overwritten), network.output_shape(overwritten)
+    assert (overwritten.op.kernel_shape(*shapes) is not None) == (kind in SHOWN)
+    require_equal_maxima(model, network, (3, 8))
+    assert vggscope.measure(model, (3, 8), batch=2, device="cpu").difference_bytes == 0
+
+
 class FeaturesFirst(nn.Module):
     """Layers on maps with the features last, whose gradients have them first, as in Swin."""
 

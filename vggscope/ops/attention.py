@@ -163,6 +163,12 @@ class Einsum(Op):
     def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
         return ("new view",) * len(inputs)
 
+    def kernel_shape(self, inputs: tuple[Shape, ...], output: Shape) -> Shape | None:
+        if not self.predicts_memory:
+            return None
+        batch, rows = (len(letters) for letters in self.groups[:2])
+        return numel(output[:batch]), numel(output[batch : batch + rows]), numel(output[batch + rows :])
+
     @property
     def groups(self) -> tuple[str, str, str, str]:
         """The letters of the batch of matrices, of the rows and the columns of the product, and those summed over."""

@@ -471,6 +471,10 @@ class Op:
         """
         return ()
 
+    def kernel_shape(self, inputs: tuple[Shape, ...], output: Shape) -> Shape | None:
+        """The shape of what torch's kernel returns if the output is a view of it for autograd, else None."""
+        return None
+
     def expands_last_input(self, inputs: tuple[Shape, ...]) -> bool:
         """Whether torch first expands the last input, a mask, to one for each sample."""
         return False

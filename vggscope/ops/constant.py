@@ -240,7 +240,7 @@ def _single_step(op: Op, output: Shape, kind: str, inputs: object) -> NormalForm
 
 _OF_INPUTS = (
     *("macs", "other_operations", "whole_input", "backward_macs", "kernel_calls"),
-    *("backward_temporaries",),
+    *("backward_temporaries", "kernel_shape"),
 )
 """The methods of an op whose first argument is the shapes of its inputs."""
 

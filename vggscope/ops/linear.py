@@ -76,6 +76,10 @@ class Linear(Op):
         # The rows of more than two axes are multiplied as a matrix, which is a view of them.
         return ("new view" if len(output) > 2 else "new",)
 
+    def kernel_shape(self, inputs: tuple[Shape, ...], output: Shape) -> Shape | None:
+        is_product_of_rows = self.bias and not self.apart and len(output) > 2
+        return (numel(output[:-1]), output[-1]) if is_product_of_rows else None
+
     @property
     def adds_bias_separately(self) -> bool:
         return self.apart and self.bias

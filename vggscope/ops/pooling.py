@@ -46,6 +46,9 @@ class _MaxOrMeanPool(_Pool):
 
     predicts_memory = True
 
+    def kernel_shape(self, inputs: tuple[Shape, ...], output: Shape) -> Shape | None:
+        return (*output[:-1], 1, output[-1]) if self.sides == 1 else None  # maps of one row
+
     @property
     def returns_input(self) -> bool:
         window = self.window(())
@@ -188,6 +191,9 @@ class AdaptiveAvgPool2d(Op):
     gradient_layout = "averaged"
 
     output_size: tuple[int | None, ...]
+
+    def kernel_shape(self, inputs: tuple[Shape, ...], output: Shape) -> Shape | None:
+        return (*output[:-1], 1, output[-1]) if self.sides == 1 else None  # maps of one row
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

@@ -225,8 +225,9 @@ def _copied_gradients(
         return None
     gradients = {output: contiguous(layouts[output].shape)}
     copies: set[str] = set()
-    bases, have_gradients = _bases(nodes), differentiable(nodes)
+    have_gradients = differentiable(nodes)
     try:
+        bases = _bases(nodes, layouts)
         for node in reversed(nodes):
             gradient = gradients.pop(node.name, None)
             if gradient is None or node.name not in have_gradients:
@@ -251,33 +252,46 @@ def _input_gradients(
     gradient: StridedLayout,
     operands: Sequence[StridedLayout],
     layouts: Mapping[str, StridedLayout],
-    bases: Mapping[str, str],
+    bases: Mapping[str, StridedLayout],
 ) -> InputGradients:
-    """Return the gradients of a node's inputs. `bases` are the values whose memory views show."""
+    """Return the gradients of a node's inputs. `bases` are the layouts of the tensors whose memory views show."""
     if _has_whole_parameter(node.op, layouts[node.name].shape):
         raise UnknownLayout
     found = _RULES[op.gradient_layout](op, gradient, operands, layouts[node.name])
     if op.overwrites and node.name in bases:
-        return _of_overwritten(found, layouts[node.inputs[0]], layouts[bases[node.name]])
+        return _of_overwritten(found, gradient, layouts[node.inputs[0]], bases[node.name])
     return found
 
 
-def _of_overwritten(found: InputGradients, part: StridedLayout, base: StridedLayout) -> InputGradients:
-    """Return the gradients of an op that overwrites a view: autograd copies that of the base into the base's layout."""
+def _of_overwritten(
+    found: InputGradients, gradient: StridedLayout, part: StridedLayout, base: StridedLayout
+) -> InputGradients:
+    """Return the gradients of an op that overwrites a view: autograd copies that of the base into the base's layout.
+
+    It first shows the gradient of the view in the shape of the base.
+    """
     if not base.is_contiguous:
         raise UnknownLayout
-    return InputGradients((part, *found.layouts[1:]), found.copies)
+    is_whole = part.is_contiguous and prod(part.shape) == prod(base.shape)
+    return InputGradients((part, *found.layouts[1:]), copies=is_whole and viewed(gradient, base.shape) is None)
 
 
-def _bases(nodes: Sequence[Node]) -> dict[str, str]:
-    """Return for each view, or what a layer writes into one, the value whose memory it shows."""
-    bases: dict[str, str] = {}
+def _bases(nodes: Sequence[Node], layouts: Mapping[str, StridedLayout]) -> dict[str, StridedLayout]:
+    """Return for each view, or what a layer writes into one, the layout of the tensor whose memory it shows.
+
+    Some layers return a view of what a kernel returns.
+    """
+    bases: dict[str, StridedLayout] = {}
     for node in nodes:
-        if node.inputs and not node.op.allocates:
+        own = layouts[node.name]
+        shown = node.op.kernel_shape(tuple([layouts[name].shape for name in node.inputs]), own.shape)
+        if shown is not None:
+            bases[node.name] = contiguous(shown) if own.is_contiguous else own
+        elif node.inputs and not node.op.allocates:
             first = node.inputs[0]
             is_itself = node.op.overwrites or node.op.returns_input or node.op.active_in == "training"
             if not is_itself or first in bases:
-                bases[node.name] = bases.get(first, first)
+                bases[node.name] = bases.get(first, layouts[first])
     return bases
 
 

@@ -148,7 +148,9 @@ def forward_pass(network: Network, runtime: Runtime, *, training: bool, autocast
 
 
 class _CallBuilder:
-    """`widths` has the bytes of one element of each value, `bases` the value whose memory a view shows."""
+    """`widths` has the bytes of one element of each value, `bases` the value whose memory a view shows: itself if it is
+    a view of what a kernel returns.
+    """
 
     def __init__(self, network: Network, runtime: Runtime, training: bool, autocast: bool) -> None:
         self.network, self.runtime, self.shapes = network, runtime, network.shapes
@@ -253,6 +255,8 @@ class _CallBuilder:
         )
         if call.shares_memory and call.inputs:
             call = self._of_view(call, overwrites=op.overwrites and not idle, is_input=idle or op.returns_input)
+        elif op.kernel_shape(shapes, shape) is not None:
+            self.bases[product] = product
         self.add(call, width)
         if adds_bias:
             addition = OperatorCall(
@@ -336,7 +340,10 @@ class _CallBuilder:
         written = f"{output}#base"
         saves = tuple(first if name == output else name for name in call.saves)
         size = self.sizes[base]
-        self.add(call._replace(output=written, size=size, saves=saves, named_until="", base=base), self.widths[base])
+        written_call = call._replace(
+            output=written, size=size, saves=saves, named_until="", base=base, copies_gradient=False
+        )
+        self.add(written_call, self.widths[base])
         self.bases[output] = written
         gradient = "same" if size == call.size else "new"
         return OperatorCall(
@@ -348,6 +355,7 @@ class _CallBuilder:
             named=call.named,
             named_until=call.named_until,
             gradient=gradient,
+            copies_gradient=call.copies_gradient,
         )
 
     def _size(self, node: Node, shape: Shape, width: int) -> BatchLinear:
