@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tests.test_zoo import call_inputs
 from tests.zoo import ZOO
 from vggscope.recorded_step import RecordedStep, StepRequest
 from vggscope.trace import dataless
-from vggscope.trace.dataless import DatalessOperators
+from vggscope.trace.dataless import DatalessOperators, tensors_without_data
 from vggscope.trace.network import network_of
 from vggscope.trace.tensors import tensors_in
 
@@ -40,12 +42,29 @@ def test_remembered_forms_give_the_recording_of_fake_tensor_mode(name: str, monk
     steps(name)
     remembered = steps(name)
     monkeypatch.setattr(DatalessOperators, "run", _in_fake_tensor_mode)
+    monkeypatch.setattr(DatalessOperators, "empty_strided", _empty_strided)
     assert remembered == steps(name)
 
 
-def _in_fake_tensor_mode(operators: DatalessOperators, operator: Any, args: Any, kwargs: Any) -> Any:
+def _in_fake_tensor_mode(operators: DatalessOperators, operator: Any, args: Any, kwargs: Any) -> tuple[Any, None]:
     operators.mode.cache_enabled = False  # of a tensor in a larger memory, as of hann_window, it forgets the memory
-    return operator(*args, **kwargs)
+    return operator(*args, **kwargs), None
+
+
+def _empty_strided(operators: DatalessOperators, shape: Any, strides: Any, dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
+
+
+def known_number_written(x: Tensor, y: Tensor) -> Tensor:
+    number = torch.tensor([2.0])
+    number.add_(x[0, :1])
+    return x * number.item()
+
+
+def item_set(x: Tensor, y: Tensor) -> Tensor:
+    x = x.clone()
+    x[0, 1:3] = 3.0
+    return x
 
 
 OPERATORS: dict[str, Callable[[Tensor, Tensor], object]] = {
@@ -58,33 +77,105 @@ OPERATORS: dict[str, Callable[[Tensor, Tensor], object]] = {
     "view of a part": lambda x, y: x[1:].t()[2:],
     "view at another place": lambda x, y: (x[1:].t(), x[:2].t()),
     "strided view": lambda x, y: x[1:].as_strided((2, 2), (1, 2), 1),
+    "view of another type": lambda x, y: x.view(torch.int32),
     "pieces": lambda x, y: x.split(2, 1),
+    "uneven pieces": lambda x, y: x.split([1, 3], 1),
+    "rows": lambda x, y: x.unbind(0),
     "several results": lambda x, y: x.max(1),
+    "list of results": lambda x, y: torch._foreach_add([x, y], 1.0),
     "in place": lambda x, y: x.clone().add_(y),
+    "list in place": lambda x, y: torch._foreach_mul_([x.clone(), y.clone()], 2.0),
     "in place on another shape": lambda x, y: x.clone().unsqueeze_(0),
+    "transposed in place": lambda x, y: x.clone().t_() + 1,
+    "strides in place": lambda x, y: x.clone().as_strided_((2, 2), (1, 2)),
+    "memory in place": lambda x, y: x.clone().set_(y),
+    "part of a storage": lambda x, y: x.clone().set_(y.untyped_storage(), 0, (2, 2), (2, 1)) + 1,
+    "smaller in place": lambda x, y: x.clone().resize_(2, 2),
+    "larger in place": lambda x, y: x.clone().resize_(5, 5),
     "memory of the argument": lambda x, y: torch.ops.aten._unsafe_view(x, [12]),
     "transposed": lambda x, y: x.t() + x.t(),
+    "part of a memory": lambda x, y: torch.hann_window(10) * x[:1, :1],
+    "nothing": lambda x, y: x[:0] * 1,
+    "data": lambda x, y: (x.data, x.detach(), x.real),
+    "copy": lambda x, y: copy.deepcopy(x),
     "number in a tensor": lambda x, y: x + torch.tensor(2.0),
+    "number in a matrix": lambda x, y: x + torch.tensor([[2.0]]),
     "known number": lambda x, y: (torch.tensor(2.0) * torch.tensor(3.0)).item() * x,
+    "known number on one side": lambda x, y: torch.where(torch.tensor(True), x, y),
+    "numbers": lambda x, y: x.clone().copy_(torch.ones(3, 4)) + torch.ones(3, 4),
+    "item set": item_set,
     "complex": lambda x, y: torch.complex(x, y).conj() * x,
+    "complex view": lambda x, y: torch.view_as_complex(x.view(3, 2, 2)).conj(),
+    "negative view": lambda x, y: torch.view_as_complex(x.view(3, 2, 2)).conj().imag,
+    "resolved": lambda x, y: torch.view_as_real(torch.view_as_complex(x.view(3, 2, 2)).conj().resolve_conj()),
+    "transform": lambda x, y: torch.fft.rfft2(x).real,
     "sparse": lambda x, y: x.to_sparse(),
+    "meta": lambda x, y: x.to("meta"),
 }
 """Functions of two matrices of 3 x 4, each of which another rule of what is remembered covers."""
+
+NEED_DATA: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "item": lambda x, y: x.sum().item(),
+    "list": lambda x, y: x.tolist(),
+    "array": lambda x, y: x.numpy(),
+    "truth": lambda x, y: bool(x.isnan().any()),
+    "number of results": lambda x, y: x.nonzero(),
+    "chosen": lambda x, y: x[x > 0],
+    "packed": lambda x, y: nn.utils.rnn.pack_padded_sequence(x[:, :, None], torch.tensor([4, 4, 3]), True).data,
+    "number that is written": known_number_written,
+}
 
 
 @pytest.mark.parametrize("function", OPERATORS.values(), ids=list(OPERATORS))
 def test_a_remembered_result_is_that_of_fake_tensor_mode(function: Callable[[Tensor, Tensor], object]) -> None:
-    def results(active: AbstractContextManager[Any]) -> list[object]:
-        with operators.mode:
-            x, y = torch.zeros(3, 4), torch.zeros(3, 4)
-            with active:
-                made = tensors_in(function(x, y))
-            kept = {storage(x): "x", storage(y): "y"}
-            return [(*form(tensor), kept.get(storage(tensor), "its own")) for tensor in made]
-
     operators = DatalessOperators(nn.Identity())
-    first, remembered = (results(operators.active()) for _ in range(2))
-    assert first == remembered == results(nullcontext())
+    first, remembered = (results(function, operators) for _ in range(2))
+    assert first == remembered == results(function)
+
+
+@pytest.mark.parametrize("function", NEED_DATA.values(), ids=list(NEED_DATA))
+def test_what_reads_data_fails(function: Callable[[Tensor, Tensor], object]) -> None:
+    errors = []
+    for operators in (DatalessOperators(nn.Identity()), None):
+        with pytest.raises(Exception) as failed:  # noqa: PT011 - FakeTensorMode tells which
+            results(function, operators)
+        errors.append(failed.type)
+    assert errors[0] is errors[1]
+
+
+def results(
+    function: Callable[[Tensor, Tensor], object], operators: DatalessOperators | None = None
+) -> list[tuple[object, ...]]:
+    """Return the forms of a function's results, and whose memory they have; without operators, in FakeTensorMode."""
+    mode = tensors_without_data(nn.Identity()) if operators is None else operators.mode
+    mode.cache_enabled = operators is not None
+    with mode:
+        x, y = (
+            torch.zeros(3, 4) if operators is None else operators.empty_strided(torch.Size((3, 4)), (4, 1), torch.float)
+            for _ in range(2)
+        )
+        with nullcontext() if operators is None else operators.active():
+            made = tensors_in(function(x, y))
+        kept = {storage(x): "x", storage(y): "y"}
+        return [(*form(tensor), kept.get(storage(tensor), "its own")) for tensor in made]
+
+
+def test_a_tensor_whose_data_are_set_has_another_form() -> None:
+    operators = DatalessOperators(nn.Identity())
+
+    class Refreshed(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if result is None:
+                operators.tensors.refresh(args[0])
+            return result
+
+    def set_data(x: Tensor, y: Tensor) -> object:
+        x.data = y[1:]
+        return x + 1, x.t()
+
+    with Refreshed():
+        assert results(set_data, operators) == results(set_data, operators) == results(set_data)
 
 
 def form(tensor: Tensor) -> tuple[object, ...]:
@@ -94,7 +185,9 @@ def form(tensor: Tensor) -> tuple[object, ...]:
         tensor.shape,
         tensor.dtype,
         tensor.device,
-        (strided and (tensor.stride(), tensor.storage_offset())),
+        (strided and (tensor.stride(), tensor.storage_offset(), tensor.untyped_storage().nbytes())),
+        tensor.is_conj(),
+        tensor.is_neg(),
     )
 
 

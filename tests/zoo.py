@@ -1788,3 +1788,15 @@ def decompositions():
         return torch.linalg.inv(matrix + 2 * torch.eye(3)) @ torch.linalg.qr(matrix).Q
 
     return Calls(forward, layer=nn.Linear(6, 9)), (torch.zeros(1, 6),)
+
+
+@animal
+def data_of_another_tensor():
+    def forward(self, x):
+        y = self.layer(x)
+        seen = torch.zeros(2)
+        before = (seen * 2).sum()
+        seen.data = y.detach()[:, 1:].t().double()
+        return y * before + (seen * 2).sum()
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6),)

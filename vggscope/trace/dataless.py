@@ -9,9 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
+from vggscope.trace.dataless_tensors import (
+    FORM,
+    DatalessTensors,
+    Form,
+    StandIns,
+    ViewForm,
+    forget_forms,
+    form_of,
+    storage_id,
+    whole_form,
+)
 from vggscope.trace.parts import parts_of
 from vggscope.trace.tensors import tensors_in
 
@@ -23,16 +33,6 @@ if TYPE_CHECKING:
 MOST_FORMS = 50_000
 """How many kinds of calls are remembered. A training step of ViT-B has some 150, of Swin-T 350."""
 
-
-class Form(NamedTuple):
-    """What a tensor is made from. A view of the first argument begins `offset` elements after it."""
-
-    shape: torch.Size
-    strides: tuple[int, ...]
-    dtype: torch.dtype
-    offset: int | None = None
-
-
 IN_PLACE = "in place"
 """The result is the first argument, whose form does not change."""
 
@@ -42,7 +42,7 @@ VIEW = "view"
 PART = "part"
 """A result is a part of new memory, of which FakeTensorMode's own cache loses the rest."""
 
-Remembered = Union[Form, "tuple[Form | None, ...]", str, None]
+Remembered = Union[Form, ViewForm, "tuple[Form | None, ...]", str, None]
 """The form of a result, or of each of several; IN_PLACE; VIEW; PART; None for a call that always runs in
 FakeTensorMode.
 """
@@ -53,6 +53,12 @@ _UNSEEN = object()
 
 _operators: dict[int, object] = {}
 """The operators in the keys of `_remembered`, by the numbers that stand for them there. They are never freed."""
+
+_WRITE_FIRST_ALONE: set[int] = set()
+"""The operators, by number, that write to no argument but the first."""
+
+_ALONE = frozenset({int, str, type(None)})
+"""The types of which a key needs no more than the value."""
 
 
 def tensors_without_data(module: nn.Module) -> FakeTensorMode:
@@ -80,43 +86,50 @@ class DatalessOperators:
         from torch._subclasses.fake_tensor import FakeTensor
 
         self.mode: Any = tensors_without_data(module)
+        self.tensors = DatalessTensors(self.mode)
+        self._new, self._view = self.tensors.new, self.tensors.view
         self._remembers = not _is_recurrent(module)
-        self._kind, self._tensor = FakeTensor, torch.Tensor
-        self._device, self._meta, self._strided = torch.device("cpu"), torch.device("meta"), torch.strided
-        self._as_strided = torch.ops.aten.as_strided.default
-        # `unseen.without_disabling` replaces the name while a module runs.
-        self._without_functions = torch._C.DisableTorchFunction
-        self._without_dispatch = torch._C._DisableTorchDispatch
-        self._empty_strided, self._view_of = torch.empty_strided, torch.as_strided
+        self._kind: Any = FakeTensor
+        self._tensor, self._device, self._strided = torch.Tensor, torch.device("cpu"), torch.strided
+        self._as_strided, self._lift = torch.ops.aten.as_strided.default, torch.ops.aten.lift_fresh.default
         self._default_dtype, self._is_inference = torch.get_default_dtype, torch.is_inference_mode_enabled
-        self._attributes: dict[str, object] = {}
 
-    def run(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Return the result of an operator. FakeTensorMode is active."""
-        key, remembered = self._known(operator, args, kwargs)
-        if remembered is _UNSEEN:
-            return self._first(key, operator, args, kwargs)
-        if remembered is None:
-            return operator(*args, **kwargs)
-        if type(remembered) is Form:
-            return self._one(remembered, args)
-        if remembered is IN_PLACE:
-            return args[0]
-        if type(remembered) is str:
-            return (self._view if remembered is VIEW else self._uncached)(operator, args, kwargs)
-        return self._made(remembered, args)
+    def empty_strided(self, shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return what torch.empty_strided does. FakeTensorMode is active."""
+        import torch
 
-    def _known(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, Any]:
-        """Return what determines the forms of an operator's results, and what is remembered of them: _UNSEEN if it is
-        the first call, None if more determines them.
+        if self._remembers:
+            return self.tensors.empty_strided(shape, strides, dtype)
+        return torch.empty_strided(shape, strides, dtype=dtype, device=self._device)
+
+    def run(
+        self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, tuple[Tensor | None, ...] | None]:
+        """Return the result of an operator, and the tensors in it that have new memory: None if they are not known.
+
+        FakeTensorMode is active.
         """
-        if not self._remembers:
-            return None, None
         try:
             key = self._key(operator, args, kwargs)
-            return key, _remembered.get(key, _UNSEEN)
+            remembered: Any = _remembered.get(key, _UNSEEN)
         except (TypeError, RuntimeError):  # a sparse tensor has no strides
-            return None, None
+            remembered = None
+        if remembered is _UNSEEN:
+            remembered = self._first(operator, args, kwargs)
+        kind = type(remembered)
+        if kind is Form:
+            result = self._new(remembered)
+            return result, (result,)
+        if kind is ViewForm:
+            return self._view(remembered, args[0]), ()
+        if remembered is IN_PLACE:
+            return args[0], ()
+        if remembered is VIEW:
+            return self.tensors.views(operator, args, kwargs), ()
+        if kind is tuple:
+            results = tuple([None if form is None else self._new(form) for form in remembered])
+            return results, results
+        return self._in_mode(operator, args, kwargs, cached=remembered is not PART), None
 
     def _key(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
         """Return what determines the forms of an operator's results.
@@ -124,23 +137,33 @@ class DatalessOperators:
         Raises TypeError if more does than the arguments' forms. The number of an operator, which is never freed, stands
         for it, because its hash is computed in Python.
         """
-        # The result has known data only if all arguments do.
-        computes = bool(args) and type(args[0]) is self._kind and _writes_first_alone(operator)
-        part = self._part_or_constant if computes else self._part
-        named = tuple((name, part(value)) for name, value in kwargs.items()) if kwargs else ()
-        settings = self._default_dtype(), self._is_inference()
-        return _number(operator), settings, named, *map(self._part, args[:1]), *map(part, args[1:])
+        if not self._remembers:
+            raise TypeError
+        number = _number(operator)
+        parts = [number, self._default_dtype(), self._is_inference()]
+        fake, part = self._kind, self._part
+        for value in args:
+            kind = type(value)
+            if kind is fake:
+                parts.append(vars(value).get(FORM) or part(value))
+                if len(parts) == 4 and number in _WRITE_FIRST_ALONE:
+                    part = self._part_or_constant  # the result has known data only if all arguments do
+            else:
+                parts.append(value if kind in _ALONE else part(value))
+        if kwargs:
+            parts.append((*kwargs, *map(part, kwargs.values())))
+        return tuple(parts)
 
     def _part(self, value: Any) -> object:
         """Return what matters of an argument. Raises TypeError for one of which the data matter, or more."""
         kind = type(value)
         if kind is self._kind:
-            if value.constant is not None or value.fake_device != self._device:
+            if value.constant is not None or value.fake_device != self._device or value.is_neg():
                 raise TypeError
-            return value.shape, value.stride(), value.dtype
-        if kind in (list, tuple):
-            return kind, *map(self._part, value)
-        if kind in (bool, float):  # 1 == True == 1.0
+            return form_of(value)
+        if kind is list or kind is tuple:
+            return (kind, *(value if _ALONE.issuperset(map(type, value)) else map(self._part, value)))
+        if kind is bool or kind is float:  # 1 == True == 1.0
             return kind, value
         if isinstance(value, self._tensor):
             raise TypeError
@@ -149,30 +172,34 @@ class DatalessOperators:
     def _part_or_constant(self, value: Any) -> object:
         """Return what matters of an argument whose data may be known, such as the number in `x[0] = 1`."""
         if type(value) is self._kind and value.fake_device == self._device:
-            return value.shape, value.stride(), value.dtype
+            return form_of(value)
+        if type(value) is self._tensor and value.device == self._device:
+            return self._tensor, form_of(value)
         return self._part(value)
 
-    def _first(self, key: object, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run an operator in FakeTensorMode, and remember the forms of its results."""
-        result = operator(*args, **kwargs)
+    def _first(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Remembered:
+        """Return the form of an operator's results, which FakeTensorMode computes, and remember it."""
         if len(_remembered) >= MOST_FORMS:
             _remembered.clear()
-        _remembered[key] = self._to_remember(operator, args, kwargs, result)
-        return result
+            forget_forms()
+        for tensor in tensors_in((args, kwargs)):
+            self.tensors.refresh(tensor)
+        key, remembered = self._key(operator, args, kwargs), None
+        if not _changes_form(operator):
+            args, kwargs = StandIns(self.mode).of((args, kwargs))
+            remembered = self._to_remember(operator, args, kwargs, self._by_mode(operator, args, kwargs, cached=False))
+        _remembered[key] = remembered
+        return remembered
 
     def _to_remember(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Remembered:
-        import torch
-
-        if torch.Tag.inplace_view in operator.tags:
-            return None
         if args and result is args[0]:
             return IN_PLACE
         results = result if isinstance(result, (tuple, list)) else (result,)
         tensors = [tensor for tensor in results if tensor is not None]
         if not tensors or not all(map(self._is_plain, tensors)):
             return None
-        given = {_storage(tensor) for tensor in tensors_in((args, kwargs))}
-        storages = {_storage(tensor) for tensor in tensors}
+        given = {storage_id(tensor) for tensor in tensors_in((args, kwargs))}
+        storages = {storage_id(tensor) for tensor in tensors}
         if storages <= given and len(tensors) == len(results):
             return self._view_form(operator, args, result)
         if not storages.isdisjoint(given) or len(storages) < len(tensors) or isinstance(result, list):
@@ -184,12 +211,25 @@ class DatalessOperators:
         results = result if isinstance(result, tuple) else (result,)
         if not all(tensor is None or _is_whole(tensor) for tensor in results):
             return PART
-        forms = tuple(None if tensor is None else _form(tensor) for tensor in results)
+        forms = tuple(None if tensor is None else form_of(tensor) for tensor in results)
         return forms if isinstance(result, tuple) else forms[0]
 
-    def _uncached(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run an operator in FakeTensorMode without its cache."""
-        before, self.mode.cache_enabled = self.mode.cache_enabled, False
+    def _in_mode(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, cached: bool) -> Any:
+        """Run an operator in FakeTensorMode, with its cache or without."""
+        if _changes_form(operator) and FORM in vars(args[0]):
+            return self.tensors.changed(operator, args, kwargs)
+        if operator is self._lift and type(args[0]) is self._tensor and args[0].numel() == 1:
+            return self.tensors.known_number(args[0])
+        stand_ins = StandIns(self.mode)
+        given, named = stand_ins.of((args, kwargs))
+        result = self._by_mode(operator, given, named, cached=cached)
+        if any(stand_ins.has_memory_of(tensor) for tensor in tensors_in(result)):
+            return self.tensors.views(operator, args, kwargs)
+        return stand_ins.replaced(result)
+
+    def _by_mode(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, cached: bool) -> Any:
+        before = self.mode.cache_enabled
+        self.mode.cache_enabled = before and cached
         try:
             return operator(*args, **kwargs)
         finally:
@@ -201,57 +241,21 @@ class DatalessOperators:
             return False
         fake: Any = value
         is_known = fake.constant is None and fake.fake_device == self._device and fake.layout is self._strided
-        # A complex view may be the conjugate of its base.
-        return is_known and not fake.requires_grad and not fake.dtype.is_complex
+        return is_known and not fake.requires_grad and whole_form(fake) is not None
 
     def _view_form(self, operator: Any, args: tuple[Any, ...], result: Any) -> Remembered:
         """Return the form of a view of the first argument that differs in its axes only; VIEW for any other."""
-        base = args[0] if args else None
+        base: Any = args[0] if args else None
         if type(base) is not self._kind or type(result) is not self._kind or operator is self._as_strided:
             return VIEW
-        if _storage(result) != _storage(base) or result.dtype != base.dtype:
+        if storage_id(result) != storage_id(base) or result.dtype != base.dtype:
             return VIEW
-        return _form(result, int(result.storage_offset()) - int(base.storage_offset()))
-
-    def _made(self, remembered: Any, args: tuple[Any, ...]) -> Any:
-        """Return tensors of these forms."""
-        return tuple(None if form is None else self._one(form, args) for form in remembered)
-
-    def _one(self, form: Form, args: tuple[Any, ...]) -> Tensor:
-        """Return a tensor of a form."""
-        shape, strides, dtype, offset = form
-        with self._without_dispatch(), self._without_functions():
-            if offset is None:
-                made = self._empty_strided(shape, strides, dtype=dtype, device=self._meta)
-            else:
-                made = self._view_of(args[0], shape, strides, args[0].storage_offset() + offset)
-        return self._without_data(made)
-
-    def _view(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Return the results of an operator that makes views."""
-        from torch._subclasses.fake_tensor import in_kernel_invocation_manager
-
-        with in_kernel_invocation_manager(self.mode):
-            result = operator(*args, **kwargs)
-        if isinstance(result, self._tensor):
-            return self._without_data(result)
-        return type(result)(map(self._without_data, result))
-
-    def _without_data(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of FakeTensorMode on the memory of a meta tensor, as its constructor does, in less time."""
-        if not self._attributes:
-            fake: Any = self._kind
-            self._attributes.update(vars(fake(self.mode, tensor, self._device)))
-        result = self._tensor._make_subclass(
-            self._kind, tensor, False, dispatch_device=True, device_for_backend_keys=self._device
-        )
-        vars(result).update(self._attributes)
-        return result
+        return ViewForm(form_of(result), int(result.storage_offset()) - int(base.storage_offset()))
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Run all operators within the block."""
-        with operator_mode(self.run):
+        with operator_mode(lambda *call: self.run(*call)[0]):
             yield
 
 
@@ -269,33 +273,28 @@ def operator_mode(run: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any])
             return False
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is device_query:  # more than half of the calls
+            if func is device_query:  # by tensors of FakeTensorMode
                 return args[0].fake_device
             return run(func, args, kwargs or {})
 
     return OperatorMode()  # type: ignore[no-untyped-call]
 
 
-def _number(operator: object) -> int:
+def _number(operator: Any) -> int:
     """Return the number that stands for an operator."""
     number = id(operator)
     if number not in _operators:
         _operators[number] = operator
+        if not any(argument.is_write for argument in operator._schema.arguments[1:]):
+            _WRITE_FIRST_ALONE.add(number)
     return number
 
 
-@cache
-def _writes_first_alone(operator: Any) -> bool:
-    """Whether an operator writes to no argument but the first."""
-    return not any(argument.is_write for argument in operator._schema.arguments[1:])
+def _changes_form(operator: Any) -> bool:
+    """Whether an operator changes the form of its first argument."""
+    import torch
 
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def _form(tensor: Tensor, offset: int | None = None) -> Form:
-    return Form(tensor.shape, tensor.stride(), tensor.dtype, offset)
+    return torch.Tag.inplace_view in operator.tags
 
 
 def _is_whole(tensor: Tensor) -> bool:

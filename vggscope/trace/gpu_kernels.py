@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def gpu_kernel(function: Any) -> Any:
     """Return the function that allocates what `function` allocates on a GPU."""
-    return _KERNELS.get(getattr(function, "__name__", ""), lambda function: function)(function)
+    kernel = _KERNELS.get(getattr(function, "__name__", ""))
+    return function if kernel is None else kernel(function)
 
 
 def _dropout(function: Any) -> Any:

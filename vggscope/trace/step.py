@@ -31,6 +31,7 @@ from vggscope.trace.forward import (
 )
 from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel
+from vggscope.trace.gradient_layouts import contiguous
 from vggscope.trace.gradient_sums import is_gradient_sum_in_place, unshared
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.parts import tensors_of
@@ -231,7 +232,7 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
         nullcontext() if operators is None else operators.mode,
     ):
         copy_containers(module)
-        copied = _Copies(request.dtype, has_data)
+        copied = _Copies(request.dtype, operators)
         with nullcontext() if operators is None else operators.active():
             state = replacement_tensors(module, copied.of_state)
             given = inputs.map(copied)
@@ -246,24 +247,34 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
 class _Copies:
     """Makes tensors for a step: without data, or copies that it may change. Floating-point ones get its dtype."""
 
-    def __init__(self, dtype: str | None, has_data: bool) -> None:
-        self.floating, self.has_data = dtype_named(dtype) if dtype else None, has_data
+    def __init__(self, dtype: str | None, operators: DatalessOperators | None) -> None:
+        self.floating, self.operators = dtype_named(dtype) if dtype else None, operators
 
     def of_state(self, tensor: Tensor) -> Tensor:
         """Return a copy of a parameter, or of a buffer."""
         from torch.nn import Parameter
 
-        return Parameter(self(tensor), tensor.requires_grad) if isinstance(tensor, Parameter) else self(tensor)
+        copied: Any = self(tensor)
+        if not isinstance(tensor, Parameter):
+            return copied  # type: ignore[no-any-return]
+        if self.operators is None:
+            return Parameter(copied, tensor.requires_grad)
+        # What Parameter does to a tensor of another class, without an operator.
+        copied.requires_grad, copied._is_param = tensor.requires_grad, True
+        return copied  # type: ignore[no-any-return]
 
     def __call__(self, tensor: Tensor) -> Tensor:
         import torch
 
         dtype = converted_dtype(tensor, self.floating)
-        if self.has_data and not tensor.is_meta:
+        if self.operators is None and not tensor.is_meta:
             return tensor.detach().to("cpu", dtype, copy=True)
-        if tensor.is_contiguous():
+        if tensor.layout is not torch.strided:
             return torch.zeros(tensor.shape, dtype=dtype, device="cpu")
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="cpu")
+        strides = contiguous(tuple(tensor.shape)).strides if tensor.is_contiguous() else tensor.stride()
+        if self.operators is not None:
+            return self.operators.empty_strided(tensor.shape, strides, dtype)
+        return torch.empty_strided(tensor.shape, strides, dtype=dtype, device="cpu").zero_()
 
 
 class _WatchedStep:
@@ -295,7 +306,7 @@ class _WatchedStep:
         collects = gc.isenabled()
         gc.disable()  # what the collector frees in a step depends on the program around it
         try:
-            with self.layers.watching(), self.storages.watching(self.layers, self.operators):
+            with self.layers.watching(self.operators), self.storages.watching(self.layers, self.operators):
                 self._passes()
                 if self.storages.has_kept(self._gradients().values()):
                     for tensor in self.state.values():
@@ -375,8 +386,8 @@ def loss_of(output: Tensor, labels: Tensor | None) -> Tensor:
     return output if not output.dim() and output.is_floating_point() else output.abs().sum()
 
 
-def _execute(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    return operator(*args, **kwargs)
+def _execute(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, None]:
+    return operator(*args, **kwargs), None
 
 
 class _Layers:
@@ -386,7 +397,10 @@ class _Layers:
     """
 
     def __init__(self, module: nn.Module, network: Network, storages: _Storages, *, on_gpu: bool) -> None:
+        from torch._C._autograd import _get_sequence_nr
+
         self._storages, self.on_gpu = storages, on_gpu
+        self._sequence_number = _get_sequence_nr
         self._paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
         self._nodes: dict[str, tuple[str, ...]] = {}
         for node in network.nodes:
@@ -407,7 +421,7 @@ class _Layers:
         self._mark("")
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, operators: DatalessOperators | None) -> Iterator[None]:
         """Follow the calls of modules and functions within the block."""
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
         from torch.overrides import TorchFunctionMode
@@ -418,7 +432,10 @@ class _Layers:
             def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 layers._enter_function(func)
                 kernel = gpu_kernel(func) if layers.on_gpu else func
-                return kernel(*args, **(kwargs or {}))
+                result = kernel(*args, **(kwargs or {}))
+                if result is None and args and operators is not None:  # `x.data = y` returns None
+                    operators.tensors.refresh(args[0])
+                return result
 
         with ExitStack() as stack:
             stack.callback(register_module_forward_pre_hook(self._enter).remove)
@@ -471,9 +488,7 @@ class _Layers:
 
     def _mark(self, layer: str) -> None:
         """Note that the backwards of the calls that follow belong to a layer."""
-        from torch._C._autograd import _get_sequence_nr
-
-        self._starts.append(_get_sequence_nr())
+        self._starts.append(self._sequence_number())
         self._layers.append(layer)
 
 
@@ -525,7 +540,7 @@ class _Storages:
     @contextmanager
     def watching(self, layers: _Layers, operators: DatalessOperators | None) -> Iterator[None]:
         """Record the storages of the results of all operators within the block."""
-        from torch import Tensor, ops
+        from torch import ops
 
         execute: Any = operators.run if operators is not None else _execute
         add, add_in_place = ops.aten.add.Tensor, ops.aten.add_.Tensor
@@ -536,11 +551,9 @@ class _Storages:
                 self.layer = layers.layer_of(node)
             if operator is add and node != NO_NODE and layers.on_gpu and self._is_older_than_node(args[0]):
                 operator = add_in_place if is_gradient_sum_in_place(args[0]) else add
-            result = execute(operator, args, kwargs)
-            if isinstance(result, Tensor):
-                self._add(result)
-            else:
-                for tensor in tensors_in(result):
+            result, new = execute(operator, args, kwargs)
+            for tensor in self._unknown_in(result) if new is None else new:
+                if tensor is not None:
                     self._add(tensor)
             return result
 
@@ -550,7 +563,7 @@ class _Storages:
     def _enter_node(self) -> int:
         """Return the sequence number of autograd's current node, and note the first storage that it may allocate."""
         current = self._autograd_node()
-        node = NO_NODE if current is None else int(current._sequence_nr())
+        node: int = NO_NODE if current is None else current._sequence_nr()
         if node != self._node:
             self._node, self._before_node = node, len(self._storages)
         return node
@@ -559,11 +572,16 @@ class _Storages:
         """Whether a tensor was allocated in the step, before autograd's current node ran."""
         return 0 <= self._numbers.get(id(tensor.untyped_storage()), -1) < self._before_node
 
+    def _unknown_in(self, result: Any) -> Iterator[Tensor]:
+        """Yield the tensors of a result whose storages are new, without those that torch computes derivatives of."""
+        for tensor in tensors_in(result):
+            if id(tensor.untyped_storage()) not in self._numbers and tensor.device.type != META:
+                yield tensor
+
     def _add(self, tensor: Tensor) -> None:
+        """Note a new storage."""
         storage = tensor.untyped_storage()
         key = id(storage)
-        if key in self._numbers or tensor.device.type == META:  # torch computes some derivatives without data
-            return
         if self._ignores:
             self.ignore(tensor)
             return
