@@ -100,7 +100,7 @@ class ModelFlags:
     num_classes: Annotated[int | None, option("N", "Width of the last FC layer.")] = None
     soft_max: Annotated[bool, flag("--soft-max", "End with the soft-max instead of the logits.")] = False
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Remember a library's model for the next command.")
+        bool, typer.Option("--cache/--no-cache", help="Remember a library's model, or yours, for the next command.")
     ] = True
 
     def keywords(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""A cache of the Networks of library models, so that the next run needs no torch.
+"""A cache of the Networks of library models and of the user's own code, so that the next run needs no torch.
 
 The user's cache folder (or the one that VGGSCOPE_CACHE names) has one file for each model and its options. The name of
 a file is a digest of everything that the Network depends on, which is also its first line: the word, the options, the
-installed packages, and this package's own files. A file that is damaged, or somebody else's, is written again. Whatever
-goes wrong with the cache is ignored without a message: the model is then loaded.
+installed packages, this package's own files, and the files of the user's code. A file that is damaged, or somebody
+else's, is written again. Whatever goes wrong with the cache is ignored without a message: the model is then loaded.
 
 More kinds of files spare what follows from these: the figures of a model that `compare` shows, the names of all models
 of a library, their published numbers of parameters, and the keys and shapes of a model's state dict.
@@ -51,27 +51,43 @@ LARGEST_FOLDER = 200 * 2**20
 LIBRARIES = ("torchvision", "timm")
 """The libraries whose models are stored."""
 
+CODE = "code"
+"""How the names of entries of the user's code begin."""
+
 _ENTRY = re.compile(
-    rf"({'|'.join(LIBRARIES)})-([\w.-]{{1,100}})-[0-9a-f]{{32}}\.(network|figures|names|counts|keys)", re.ASCII
+    rf"({'|'.join((*LIBRARIES, CODE))})-([\w.-]{{1,100}})-[0-9a-f]{{32}}\.(network|figures|names|counts|keys)", re.ASCII
 )
 """The names of entries."""
 
 
-def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) -> Network:
+Origin = Callable[[str], "tuple[str, dict[str, str]]"]
+"""Returns a name for what a word stands for, and what that depends on besides the libraries. Raises OSError or
+LookupError if not all of it is known.
+"""
+
+
+def remembered(
+    word: str,
+    options: BuildOptions,
+    load: Callable[[], Network],
+    origin: Origin | None = None,
+    is_repeatable: Callable[[Network], bool] = lambda network: True,
+) -> Network:
     """Return the Network of a library's model (`torchvision:vgg16`) from the cache, or else from `load`.
 
-    The Network of any other word is always loaded. Errors of `load` propagate.
+    `origin` is that of a word of another kind, such as the user's code. The Network of any other word is always loaded,
+    and one that is not `is_repeatable` is not stored. Errors of `load` propagate.
     """
     from vggscope.sources.entry import packed, unpacked
 
-    entries = _entries(word, options)
+    entries = _entries(word, options, origin)
     for path, head in entries:
         network = _read(path, head, unpacked)
         if network is not None:
             return network
     network = load()
-    # A forward that fails may do so for want of memory.
-    if entries and network.failure is None:
+    # A forward that fails may do so for want of memory, and a file may have changed while it was run.
+    if entries and network.failure is None and is_repeatable(network) and entries == _entries(word, options, origin):
         with suppress(Exception):
             _write(*entries[0 if network.answers_any else -1], packed(network))
     return network
@@ -191,7 +207,7 @@ def recalled(word: str) -> Network | None:
                 continue
             path = os.path.join(directory, name)
             options = json.loads(_data(path).partition(b"\n")[0])["options"]
-            _, head = _network_entry(directory, library, model, options)
+            _, head = _network_entry(directory, library, model, _model_head(library, model), options)
             network = _read(path, head, unpacked)
             if network is not None:
                 return network
@@ -225,19 +241,40 @@ def folder() -> str | None:
     return path if os.path.isabs(path) else None
 
 
-def _entries(word: str, options: BuildOptions) -> list[tuple[str, bytes]]:
+def _entries(word: str, options: BuildOptions, origin: Origin | None) -> list[tuple[str, bytes]]:
     """Return the paths and first lines of the entries that may hold a word's Network, the one for any request first.
 
     Empty if the Network is not stored.
     """
-    library, _, model = word.strip().partition(":")
-    directory = _directory(library, model, options)
-    if directory is not None:
-        with suppress(Exception):
+    with suppress(Exception):
+        library, model, head = _subject(word.strip(), origin)
+        directory = _directory(library, model, options)
+        if directory is not None:
             inputs = repr(replace(options, steps=(), batch=None, backward=False))
             asked = (f"{inputs} for any request", repr(options))
-            return [_network_entry(directory, library, model, request) for request in asked]
+            return [_network_entry(directory, library, model, head, request) for request in asked]
     return []
+
+
+def _subject(word: str, origin: Origin | None) -> tuple[str, str, dict[str, str]]:
+    """Return how the names of a word's entries begin, in two parts, and what they depend on besides the options.
+
+    Raises OSError or LookupError if not all of that is known.
+    """
+    from vggscope.sources.installed import surroundings
+
+    if origin is None:
+        library, _, model = word.partition(":")
+        return library, model, _model_head(library, model)
+    name, head = origin(word)
+    name = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:100]
+    return CODE, name, {"model": word, **head, **surroundings("torch")}
+
+
+def _model_head(library: str, model: str) -> dict[str, str]:
+    from vggscope.sources.installed import surroundings
+
+    return {"model": f"{library}:{model}", **surroundings(library)}
 
 
 def _figures_entry(word: str, options: BuildOptions, batch: int, dtype: str | None) -> tuple[str, bytes] | None:
@@ -264,15 +301,9 @@ def _directory(library: str, model: str, options: BuildOptions) -> str | None:
     return None
 
 
-def _network_entry(directory: str, library: str, model: str, options: str) -> tuple[str, bytes]:
-    """Return the path and first line of a Network's entry.
-
-    Raises OSError or LookupError if what it depends on is not known.
-    """
-    from vggscope.sources.installed import surroundings
-
-    head = {"schema": SCHEMA, "model": f"{library}:{model}", "options": options, **surroundings(library)}
-    return _entry(directory, library, model, head, "network")
+def _network_entry(directory: str, library: str, model: str, head: dict[str, str], options: str) -> tuple[str, bytes]:
+    """Return the path and first line of a Network's entry."""
+    return _entry(directory, library, model, {"schema": SCHEMA, **head, "options": options}, "network")
 
 
 def _entry(directory: str, library: str, model: str, head: dict[str, str], suffix: str) -> tuple[str, bytes]:

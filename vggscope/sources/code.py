@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -30,6 +31,9 @@ _WORD = re.compile(
 _CALL = re.compile(r"(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*(?P<arguments>\(.*\))?", re.DOTALL)
 
 
+BUILT_WITH_WEIGHTS = "the model reads values while it is built: it was built with its weights"
+
+
 @record
 class ModelCall:
     """A word `where:name(arguments)`: `where` is a path to a file or a module's dotted name."""
@@ -43,6 +47,31 @@ class ModelCall:
 def claims(word: str) -> bool:
     """Whether the word names a Python file, or something in a module."""
     return re.search(r"\.(py|ipynb)(:|$)", word) is not None or re.match(r"[^\W\d][\w.]*:[^\W\d]", word) is not None
+
+
+def origin(word: str) -> tuple[str, dict[str, str]]:
+    """Return the name of the file that a word names, and what its model depends on besides the libraries.
+
+    Raises LookupError if that is not known: where code may read more than files and libraries, in a notebook, in a
+    package that is installed, and where a file's text is replaced.
+    """
+    from vggscope.sources.closed_code import sources_of
+    from vggscope.sources.installed import digest
+    from vggscope.sources.user_import import has_replaced_sources, import_root
+
+    where = parse(word).where
+    sources = None
+    if where.endswith(".py") and not has_replaced_sources():
+        sources = sources_of(where, str(import_root(where)))
+    if sources is None:
+        raise LookupError(f"what {word} depends on is not known")
+    searched = os.getcwd(), sys.path  # a message names files as seen from the current folder
+    return os.path.basename(where), {"code": digest(repr((sources, searched)).encode())}
+
+
+def is_repeatable(network: Network) -> bool:
+    """Whether a model has not read values, which are random weights and may shape it."""
+    return not network.reads_values and BUILT_WITH_WEIGHTS not in network.warnings
 
 
 def load(word: str, options: BuildOptions) -> Network:
@@ -74,7 +103,7 @@ def load(word: str, options: BuildOptions) -> Network:
             if not _reads_values(error.__cause__):
                 raise
             network = traced(make())
-            notes = (*notes, "the model reads values while it is built: it was built with its weights")
+            notes = (*notes, BUILT_WITH_WEIGHTS)
         else:
             network = traced(module, rebuild=make)
         return replace(network, warnings=(*network.warnings, *notes))

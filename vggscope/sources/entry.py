@@ -14,8 +14,9 @@ from itertools import chain
 from types import NoneType
 from typing import Any
 
-from vggscope.graph import Network
+from vggscope.graph import CodePosition, Network, Node
 from vggscope.graph_json import check_order, decode, encode
+from vggscope.record import changed
 from vggscope.recorded_step import RecordedStep, StepRequest, StorageEvent
 
 LARGEST_TEXT = 64 * 2**20
@@ -33,6 +34,9 @@ _REQUEST: dict[str, type | tuple[type, ...]] = {
 
 _NESTED = ("in_training", "training_step")
 """The fields of a Network that hold another one."""
+
+_POSITION = [str, int, int, int, int]
+"""The types of a CodePosition's fields."""
 
 _EVENT = [str, str, int, str, int, int, bool]
 """The types of a StorageEvent's fields."""
@@ -68,18 +72,21 @@ def _text(values: object) -> str:
 
 
 def _values(network: Network) -> dict[str, object]:
-    if network.failure is not None or any(node.position is not None for node in network.nodes):
-        raise ValueError(f"{network.name} fails, or is the user's code")
+    if network.failure is not None:
+        raise ValueError(f"{network.name} fails")
     return {
         "network": encode(replace(network, steps=())),
         "steps": [_step_values(step) for step in network.steps],
+        "positions": {
+            node.name: [node.built_at, node.called_at] for node in network.nodes if node.position is not None
+        },
         **{name: _values(other) if (other := getattr(network, name)) is not None else None for name in _NESTED},
         "answers_any": network.answers_any,
     }
 
 
 def _network(values: Any) -> Network:
-    if not isinstance(values, dict) or values.keys() != {"network", "steps", *_NESTED, "answers_any"}:
+    if not isinstance(values, dict) or values.keys() != {"network", "steps", "positions", *_NESTED, "answers_any"}:
         raise ValueError("it has other parts")
     network = decode(Network, values["network"])
     assert isinstance(network, Network)
@@ -89,11 +96,31 @@ def _network(values: Any) -> Network:
     in_training, training_step = (None if values[name] is None else _network(values[name]) for name in _NESTED)
     return replace(
         network,
+        nodes=_with_positions(network.nodes, values["positions"]),
         steps=tuple(map(_step, values["steps"])),
         in_training=in_training,
         training_step=training_step,
         answers_any=values["answers_any"],
     )
+
+
+def _with_positions(nodes: tuple[Node, ...], positions: Any) -> tuple[Node, ...]:
+    """Return the nodes with their calls in the user's code."""
+    _require(isinstance(positions, dict) and positions.keys() <= {node.name for node in nodes})
+    if not positions:
+        return nodes
+
+    def calls(rows: Any) -> tuple[CodePosition, ...]:
+        _require(isinstance(rows, list) and all([type(value) for value in row] == _POSITION for row in rows))
+        return tuple(CodePosition(*row) for row in rows)
+
+    def with_positions(node: Node) -> Node:
+        if node.name not in positions:
+            return node
+        built_at, called_at = map(calls, positions[node.name])
+        return changed(node, built_at=built_at, called_at=called_at)
+
+    return tuple(map(with_positions, nodes))
 
 
 def _step_values(step: RecordedStep) -> dict[str, object]:

@@ -87,6 +87,16 @@ class Source:
         function: Callable[[str, BuildOptions], Network | None] | None = getattr(self._module, "graph", None)
         return None if function is None else function(word, options)
 
+    @property
+    def origin(self) -> Callable[[str], tuple[str, dict[str, str]]] | None:
+        """What a word depends on besides the libraries, by the source's own rule; None for a library's model."""
+        return getattr(self._module, "origin", None)
+
+    def is_repeatable(self, network: Network) -> bool:
+        """Whether a word's model is the same the next time, if nothing that it depends on has changed."""
+        function: Callable[[Network], bool] | None = getattr(self._module, "is_repeatable", None)
+        return function is None or function(network)
+
     def library_model(self, word: str) -> tuple[str, int | None] | None:
         """The library's model that the word is or belongs to, as a word, and its classes where they are not its own."""
         function: Callable[[str], tuple[str, int | None] | None] | None = getattr(self._module, "library_model", None)
@@ -110,7 +120,7 @@ SOURCES = (
     Source("a model of Lua Torch", "model.t7", "torch7"),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries", is_stored=True),
-    Source("your own code", "path/file.py:Net, package.module:make_net", "code", is_user_code=True),
+    Source("your own code", "path/file.py:Net, package.module:make_net", "code", is_stored=True, is_user_code=True),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', "notation"),
 )
 
@@ -193,7 +203,7 @@ def _loaded(source: Source, word: str, options: BuildOptions) -> Network:
         return load()
     from vggscope.sources.cache import remembered
 
-    return remembered(word, options, load)
+    return remembered(word, options, load, source.origin, source.is_repeatable)
 
 
 def _import_torch() -> None:

@@ -52,7 +52,7 @@ def isolated_import(where: str) -> Iterator[None]:
 
     note_other_code()
     before = sys.dont_write_bytecode, sys.argv
-    folder, here = str(_import_root(where)), str(Path.cwd())
+    folder, here = str(import_root(where)), str(Path.cwd())
     searched = [folder, *([here] if here not in (folder, *sys.path) else [])]
     sys.path[:] = [searched[0], *sys.path, *searched[1:]]
     sys.dont_write_bytecode, sys.argv = True, [where]
@@ -103,7 +103,7 @@ def imported(where: str) -> ModuleType:
         from vggscope.files import near_file
 
         raise ModelError(f"there is no file {where}{near_file(where)}", "write path/file.py:Net")
-    name = ".".join(path.relative_to(_import_root(where)).with_suffix("").parts)
+    name = ".".join(path.relative_to(import_root(where)).with_suffix("").parts)
     try:
         if is_notebook(where):
             return definitions(path)
@@ -112,7 +112,7 @@ def imported(where: str) -> ModuleType:
         raise _import_error(where, error) from error
 
 
-def _import_root(where: str) -> Path:
+def import_root(where: str) -> Path:
     """The folder that holds the file's outermost package, or the file itself; the current one for a dotted name."""
     if not where.endswith(_SUFFIXES):
         return Path.cwd()
@@ -139,6 +139,11 @@ def replaced_sources(texts: Mapping[str, str]) -> Iterator[None]:
     finally:
         _REPLACED.clear()
         _REPLACED.update(before)
+
+
+def has_replaced_sources() -> bool:
+    """Whether a file has another text than its own."""
+    return bool(_REPLACED)
 
 
 class _ReplacedLoader(SourceFileLoader):
@@ -184,7 +189,7 @@ def _hidden_package(where: str, error: BaseException) -> str:
     match = re.search(r"module '(\w+)' has no attribute", str(error))
     name = error.name if isinstance(error, ImportError) else match and match[1]
     top = (name or "").partition(".")[0]
-    return top if top and (_import_root(where) / f"{top}.py").is_file() else ""
+    return top if top and (import_root(where) / f"{top}.py").is_file() else ""
 
 
 def user_error(what: str, error: BaseException) -> ModelError:

@@ -1,0 +1,363 @@
+"""Which code is remembered: only what makes its model from its own files and the libraries alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+from tests.test_cache import OPTIONS, STORED, Loads, commands_in_a_process, differences, on_each_command
+from vggscope.graph import Network
+from vggscope.sources import cache, closed_code, code
+from vggscope.sources.closed_code import sources_of
+from vggscope.sources.user_import import replaced_sources
+from vggscope.vgg.options import BuildOptions
+
+REPLICAS = Path(__file__).parent / "replicas"
+
+IMPORTS = """
+import math
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor
+"""
+
+IN_A_MODEL = """
+class Net(nn.Module):
+    def __init__(self, name="ReLU", depth=4):
+        super().__init__()
+        {0}
+
+    def forward(self, x):
+        {1}
+        return x
+"""
+
+CLOSED = {
+    "layers": "self.a = nn.Conv2d(3, 8, 3)",
+    "layers by name": "self.a = getattr(nn, name)()",
+    "layers by a known name": "self.a = getattr(torch.nn, 'ReLU')()",
+    "attributes by name": "setattr(self, f'a{depth}', nn.Identity()); self.b = getattr(self, f'a{depth}')",
+    "parameters": "self.a = nn.Parameter(torch.randn(1, 8) * 0.02 / math.sqrt(depth))",
+    "buffers": "self.register_buffer('a', torch.empty(8))",
+    "initial values": "self.a = nn.Linear(3, 3); nn.init.trunc_normal_(self.a.weight, std=0.02)",
+    "rates": "self.rates = [x.item() for x in torch.linspace(0, 0.1, depth)]",
+    "list of rates": "self.rates = torch.linspace(0, 0.1, depth).tolist()",
+    "backbone": "self.a = torchvision.models.resnet18(weights=None).layer1",
+    "membership": "self.a = nn.ReLU() if name in {'ReLU', 'relu'} else nn.GELU()",
+    "types": "self.a = torch.zeros(3, dtype=torch.float64, device=torch.device('cpu'))",
+    "checkpointing": "self.a = torch.utils.checkpoint.checkpoint",
+    "optimiser": "self.a = torch.optim.SGD",
+    "own class": "self.a = type(self).__name__ + self.__class__.__name__",
+}
+
+CLOSED_IN_FORWARD = {
+    "functions": "x = F.relu(torch.cat([x, x], 1)).flatten(1) @ torch.ones(2)",
+    "random numbers": "x = x * torch.rand(1)",
+    "no gradient": "with torch.no_grad(): x = x + 1",
+    "attention": "x = F.scaled_dot_product_attention(x, x, x)",
+}
+
+OPEN = {
+    "open": "self.a = nn.Linear(3, int(open('width').read()))",
+    "open under another name": "read = open; self.a = nn.Linear(3, int(read('width').read()))",
+    "import": "import os; self.a = nn.Linear(3, int(os.environ['WIDTH']))",
+    "import of a name": "from os import environ as e; self.a = nn.Linear(3, int(e['WIDTH']))",
+    "import of all": "from os import *",
+    "import by name": "self.a = nn.Linear(3, int(__import__('os').environ['WIDTH']))",
+    "import of an installed package": "import numpy",
+    "import of a notebook's magic": "from pathlib import Path; self.a = Path('width').read_text()",
+    "exec": "exec('import os')",
+    "eval": "self.a = nn.Linear(3, eval('__import__(\"time\").time_ns() % 9'))",
+    "namespace": "self.a = globals()['nn']",
+    "own file": "self.a = nn.Linear(3, len(__file__))",
+    "hash of a text": "self.a = nn.Linear(3, hash(name) % 9)",
+    "identity": "self.a = nn.Linear(3, id(self) % 9)",
+    "order of a set": "self.a = [getattr(nn, kind)() for kind in {'ReLU', 'GELU'}]",
+    "order of a set by name": "self.a = list(set(['ReLU', 'GELU']))",
+    "order of a computed set": "self.a = list({kind for kind in ('ReLU', 'GELU')})",
+    "the machine's GPU": "self.a = nn.Linear(3, 8 if torch.cuda.is_available() else 4)",
+    "a GPU under another name": "cuda = torch.cuda; self.a = nn.Linear(3, 4 + cuda.device_count())",
+    "torch as a value": "t = torch; self.a = nn.Linear(3, t.get_num_threads())",
+    "torch's attribute by name": "self.a = getattr(torch, name)",
+    "torch's attribute by a known name": "self.a = getattr(torch, 'get_num_threads')()",
+    "getattr as a value": "read = getattr; self.a = read(torch, name)",
+    "a backend": "self.a = nn.Linear(3, 4 + torch.backends.mps.is_available())",
+    "a thread count": "self.a = nn.Linear(3, torch.get_num_threads())",
+    "a checkpoint": "self.load_state_dict(torch.load('weights.pth'))",
+    "a repository": "self.a = torch.hub.load('pytorch/vision', 'resnet18')",
+    "a random width": "self.a = nn.Linear(3, int(torch.randint(1, 9, (1,))))",
+    "a random choice": "self.a = nn.ReLU() if torch.rand(1) < 0.5 else nn.GELU()",
+    "uninitialised memory": "self.a = nn.ReLU() if torch.empty(1) < 0.5 else nn.GELU()",
+    "a random weight": "self.a = nn.Linear(3, 3); self.b = self.a.weight.sum().item()",
+    "random weights beside rates": "self.a = torch.linspace(0, self.weight.sum(), depth).tolist()",
+    "globals of a function": "self.a = nn.Linear.forward.__globals__['warnings']",
+    "a module within a module": "self.a = nn.modules.module.sys",
+    "default dtype": "torch.set_default_dtype(torch.float64)",
+    "a shown text": "print(name)",
+    "a compiled function": "self.a = torch.compile(nn.ReLU())",
+    "data": "self.a = torchvision.datasets.MNIST('data')",
+    "numpy": "self.a = nn.Linear(3, 3); self.b = self.a.weight.numpy()",
+}
+
+
+def text(in_constructor: str = "pass", in_forward: str = "pass") -> str:
+    return IMPORTS + IN_A_MODEL.format(in_constructor, in_forward)
+
+
+def written(folder: Path, **texts: str) -> str:
+    """Write Python files, in the folders that their names have, and return the path of net.py."""
+    for name, content in texts.items():
+        path = folder / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return str(folder / "net.py")
+
+
+def of(path: str, root: Path | None = None) -> set[str] | None:
+    """Return the files below the folder of a file on which its code depends; None if it depends on more."""
+    root = root or Path(path).parent
+    found = sources_of(path, str(root))
+    return None if found is None else {Path(file).relative_to(root.resolve()).as_posix() for file in found}
+
+
+@pytest.mark.parametrize("path", sorted(REPLICAS.glob("*.py")), ids=lambda path: path.stem)
+def test_what_readers_of_a_tutorial_write_is_closed(path: Path) -> None:
+    assert of(str(path)) == {path.name}
+
+
+@pytest.mark.parametrize("line", CLOSED.values(), ids=list(CLOSED))
+def test_code_of_layers_and_numbers_is_closed(line: str, tmp_path: Path) -> None:
+    assert of(written(tmp_path, net=text(line))) == {"net.py"}
+
+
+@pytest.mark.parametrize("line", CLOSED_IN_FORWARD.values(), ids=list(CLOSED_IN_FORWARD))
+def test_a_forward_of_torchs_functions_is_closed(line: str, tmp_path: Path) -> None:
+    assert of(written(tmp_path, net=text(in_forward=line))) == {"net.py"}
+
+
+@pytest.mark.parametrize("line", OPEN.values(), ids=list(OPEN))
+def test_code_that_may_read_more_is_open(line: str, tmp_path: Path) -> None:
+    assert of(written(tmp_path, net=text(line))) is None
+    assert of(written(tmp_path, net="from blocks import Net", blocks=text(line))) is None
+
+
+def test_what_runs_as_a_program_alone_may_read_anything(tmp_path: Path) -> None:
+    program = "\nif __name__ == '__main__':\n    import sys\n    print(open(sys.argv[1]).read())\n"
+    assert of(written(tmp_path, net=text() + program)) == {"net.py"}
+    assert of(written(tmp_path, net=text() + program + "else:\n    import sys\n")) is None
+    assert of(written(tmp_path, net=text() + program.replace("==", "!="))) is None
+
+
+IMPORTED: dict[str, tuple[dict[str, str], set[str] | None]] = {
+    "a file beside it": ({"net": "from blocks import Net", "blocks": text()}, {"net.py", "blocks.py"}),
+    "a module beside it": ({"net": "import blocks\nNet = blocks.Net", "blocks": text()}, {"net.py", "blocks.py"}),
+    "one of one": (
+        {"net": "from a import Net", "a": "from b import Net", "b": text()},
+        {"net.py", "a.py", "b.py"},
+    ),
+    "a circle": ({"net": "import a\n" + text(), "a": "import net\n"}, {"net.py", "a.py"}),
+    "a package": (
+        {"net": "from a.b import Net", "a/__init__": "", "a/b": text()},
+        {"net.py", "a/__init__.py", "a/b.py"},
+    ),
+    "a module of a package": (
+        {"net": "from a import b\nNet = b.Net", "a/__init__": "", "a/b": text()},
+        {"net.py", "a/__init__.py", "a/b.py"},
+    ),
+    "a package's own file": ({"net": "from a import Net", "a/__init__": text()}, {"net.py", "a/__init__.py"}),
+    "a folder": ({"net": "from a.b import Net", "a/b": text()}, {"net.py", "a/b.py"}),
+    "a module of a folder": ({"net": "from a import b\nNet = b.Net", "a/b": text()}, {"net.py", "a/b.py"}),
+    "a folder alone": ({"net": "import a\n", "a/b": text()}, None),
+    "a dotted name": ({"net": "import a.b\n", "a/__init__": "", "a/b": text()}, None),
+    "relative": ({"net": "from .blocks import Net", "blocks": text()}, {"net.py", "blocks.py"}),
+    "relative within a package": (
+        {"net": "from a.b import Net", "a/__init__": "", "a/b": "from . import c\nNet = c.Net", "a/c": text()},
+        {"net.py", "a/__init__.py", "a/b.py", "a/c.py"},
+    ),
+    "relative and missing": ({"net": "from .blocks import Net"}, None),
+    "torch by way of a file": (
+        {"net": "from common import torch\nn = torch.get_num_threads()", "common": IMPORTS},
+        None,
+    ),
+    "torch in a file": ({"net": "import common\nn = common.torch.get_num_threads()", "common": IMPORTS}, None),
+    "a function of torch by way of a file": (
+        {"net": "from common import torch\nn = torch.zeros(3)", "common": IMPORTS},
+        {"net.py", "common.py"},
+    ),
+    "a file as a value": ({"net": "import common\nn = vars", "common": IMPORTS}, None),
+    "a file passed on": ({"net": "import common\nn = [common]", "common": IMPORTS}, None),
+    "a name of Python's": ({"net": "import math\n", "math": ""}, None),
+    "a name of torch's": ({"net": "import torch\n", "torch": "x = 1"}, None),
+    "a name of an installed package": ({"net": "import pytest\n", "pytest": "x = 1"}, None),
+    "a file with an error": ({"net": "import blocks", "blocks": "def"}, None),
+}
+"""Files by name, and those on which net.py depends."""
+
+
+@pytest.mark.parametrize(("texts", "expected"), IMPORTED.values(), ids=list(IMPORTED))
+def test_the_files_that_are_imported_are_found(
+    texts: dict[str, str], expected: set[str] | None, tmp_path: Path
+) -> None:
+    assert of(written(tmp_path, **texts)) == expected
+
+
+def test_a_compiled_module_is_open(tmp_path: Path) -> None:
+    path = written(tmp_path, net="import blocks", blocks="")
+    assert of(path) == {"net.py", "blocks.py"}
+    (tmp_path / f"blocks{EXTENSION_SUFFIXES[0]}").write_bytes(b"")
+    assert of(path) is None
+
+
+def test_large_and_many_files_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, net="import blocks", blocks="x = 1\n" * 100)
+    assert of(path) == {"net.py", "blocks.py"}
+    monkeypatch.setattr(closed_code, "LARGEST_FILE", 500)
+    assert of(path) is None
+    monkeypatch.setattr(closed_code, "LARGEST_FILE", 5000)
+    monkeypatch.setattr(closed_code, "MOST_FILES", 1)
+    assert of(path) is None
+
+
+@pytest.mark.parametrize("content", [b"\0", b"\xff", b"(" * 100_000, b"x = " + b"1" * 10_000])
+def test_a_strange_file_is_open(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_bytes(content)
+    assert of(str(tmp_path / "net.py")) in (None, {"net.py"})
+    assert of(str(tmp_path / "none.py")) is None
+
+
+# Remembered
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VGGSCOPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) -> Network:
+    return cache.remembered(word, options, load, code.origin, code.is_repeatable)
+
+
+BLOCKS = """from torch import nn
+
+WIDTH = 8
+
+
+def block(i, o):
+    return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU())
+"""
+
+NET = """from torch import nn
+from blocks import WIDTH, block
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.features = nn.Sequential(block(3, WIDTH), block(WIDTH, 2 * WIDTH))
+        self.fc = nn.Linear(2 * WIDTH, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.features(x).mean((2, 3)))
+"""
+
+
+@pytest.fixture
+def word(tmp_path: Path) -> str:
+    return written(tmp_path / "mine", net=NET, blocks=BLOCKS) + ":Net"
+
+
+def test_a_users_model_is_read_back_with_its_lines(folder: Path, word: str) -> None:
+    load = Loads(word)
+    first, second = remembered(word, STORED, load), remembered(word, STORED, load)
+    assert load.count == 1
+    assert differences(first, second) == differences(second, load.network) == []
+    assert [node.position for node in second.nodes] == [node.position for node in load.network.nodes]
+    assert {node.position.line for node in second.nodes if node.position} == {7, 9, 12}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mine: (mine / "net.py").write_text(NET.replace("2 * WIDTH", "4 * WIDTH")),
+        lambda mine: (mine / "blocks.py").write_text(BLOCKS.replace("WIDTH = 8", "WIDTH = 9")),
+        lambda mine: (mine / "blocks.py").write_text(BLOCKS + "\n"),
+        lambda mine: (mine / "blocks.py").rename(mine / "other.py"),
+        lambda mine: (mine / "blocks").mkdir() or (mine / "blocks" / "__init__.py").write_text(BLOCKS),
+        lambda mine: (mine / "blocks.py").write_text(f"import os\n{BLOCKS}"),
+    ],
+)
+def test_a_change_in_any_file_asks_again(folder: Path, word: str, change: Callable[[Path], object]) -> None:
+    load = Loads(word)
+    remembered(word, STORED, load)
+    change(Path(word).parent)
+    remembered(word, STORED, load)
+    assert load.count == 2
+
+
+def test_another_folder_or_search_path_asks_again(
+    folder: Path, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Loads(word)
+    remembered(word, STORED, load)
+    monkeypatch.chdir(tmp_path)
+    remembered(word, STORED, load)
+    monkeypatch.syspath_prepend(tmp_path / "searched")
+    remembered(word, STORED, load)
+    remembered(word.replace("Net", "Net(num_classes=5)"), STORED, load)
+    assert load.count == 4
+
+
+def test_a_file_that_changes_while_it_is_run_is_not_remembered(folder: Path, word: str) -> None:
+    load = Loads(word)
+
+    def changing() -> Network:
+        (Path(word).parent / "blocks.py").write_text(BLOCKS + "\n")
+        return load()
+
+    remembered(word, STORED, changing)
+    assert not folder.exists()
+
+
+def test_a_text_in_place_of_a_files_is_not_remembered(folder: Path, word: str) -> None:
+    with replaced_sources({word.removesuffix(":Net"): NET.replace("2 * WIDTH", "4 * WIDTH")}):
+        remembered(word, STORED, Loads(word))
+    assert not folder.exists()
+
+
+def test_what_reads_random_values_is_not_remembered(folder: Path, word: str) -> None:
+    load = Loads(word)
+    load.network = replace(load.network, reads_values=True)
+    remembered(word, STORED, load)
+    assert not folder.exists()
+
+
+def test_without_the_cache_code_is_not_remembered(folder: Path, word: str) -> None:
+    remembered(word, OPTIONS, Loads(word))
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_second_commands_on_code_load_no_torch_and_write_the_same(folder: Path, tmp_path: Path, word: str) -> None:
+    commands = on_each_command(word, "--input", "3x32x32")
+    for number in (0, 1, 6, 10, 11, 13, 15, 17, 18):
+        (tmp_path / f"{number}").mkdir()
+        first, loaded = commands_in_a_process(tmp_path / f"{number}" / "first", {0: commands[number]})
+        second, again = commands_in_a_process(tmp_path / f"{number}" / "second", {0: commands[number]})
+        assert first == second
+        assert "torch" not in again
+        assert "torch" in loaded or number
+    (tmp_path / "mine" / "blocks.py").write_text(BLOCKS.replace("WIDTH = 8", "WIDTH = 16"))
+    command = [sys.executable, "-m", "vggscope", "summary", word]
+    for shown in ("16x", "16x"):
+        assert f"{shown}224x224" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert os.listdir(folder)

@@ -1,0 +1,427 @@
+"""Find whether a user's file makes its model from its own code and libraries alone, and which files that code is in.
+
+A Network can be remembered only if all that it depends on is known. Python does not tell what a program reads, but its
+text can: this file allows what a model's code usually consists of (torch.nn, torch's functions, arithmetic, modules
+beside it), and takes everything else for a way to read more. Nothing is run and nothing is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
+
+MOST_FILES = 500
+"""Code in more files is not looked at."""
+
+LARGEST_FILE = 2**20
+"""The largest file that is looked at, in bytes."""
+
+_PURE = frozenset(
+    {
+        *("__future__", "abc", "collections", "copy", "dataclasses", "enum", "functools", "itertools", "math"),
+        *("numbers", "operator", "typing", "typing_extensions"),
+    }
+)
+"""Modules of Python whose functions depend on their arguments alone."""
+
+_WHOLE = frozenset(
+    {
+        *("torch.nn", "torch.optim", "torch.fft", "torch.linalg", "torch.special", "torch.func", "torch.amp"),
+        *("torch.utils.checkpoint", "torchvision.models", "torchvision.ops", "torch.finfo", "torch.iinfo"),
+        *("torch.autograd.Function", "torch.autograd.Variable", "torch.autograd.grad", "torch.Tensor", "torch.Size"),
+        *("torch.jit.script", "torch.jit.export", "torch.jit.ignore", "torch.jit.unused", "torch.jit.Final"),
+        *("torch.jit.is_scripting", "torch.jit.is_tracing", "torch.jit.annotate", "torch.jit.script_if_tracing"),
+        *("torch.no_grad", "torch.enable_grad", "torch.set_grad_enabled", "torch.inference_mode"),
+        *("torch.is_grad_enabled", "torch.is_tensor", "torch.is_floating_point", "torch.is_complex"),
+    }
+)
+"""Parts of the libraries with all that is in them."""
+
+_COMPILED = (*EXTENSION_SUFFIXES, ".pyc", ".pyd", ".so")
+"""How the names of files with compiled modules end."""
+
+_PARENTS = frozenset({"torch", "torch.utils", "torch.autograd", "torch.jit", "torchvision"})
+"""Modules of which only some parts are in _WHOLE or _FUNCTIONS."""
+
+_VALUES = frozenset({"torch.nn", "torch.nn.functional", "torch.nn.init", "torchvision.models", "math"})
+"""Modules that may be passed on, as in `getattr(nn, name)`."""
+
+_RANDOM = frozenset(
+    {
+        *("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm", "normal", "bernoulli"),
+        *("multinomial", "poisson", "empty", "empty_like", "empty_strided"),
+    }
+)
+"""Functions of torch whose results differ from call to call."""
+
+_FUNCTIONS = frozenset(
+    """
+    abs acos acosh add addbmm addcdiv addcmul addmm addmv allclose amax amin angle any arange arccos arcsin
+    arctan argmax argmin argsort as_strided asin asinh atan atan2 atanh atleast_1d atleast_2d baddbmm bfloat16
+    bincount bmm bool broadcast_tensors broadcast_to bucketize cartesian_prod cat cdist ceil celu channels_last
+    channels_last_3d chunk clamp clamp_max clamp_min clone complex complex128 complex64 concat concatenate conj
+    contiguous_format conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d copysign cos cosh
+    cosine_similarity count_nonzero cov cross cummax cummin cumprod cumsum cumulative_trapezoid deg2rad det
+    device diag diag_embed diagonal diff dist div divide dot double dropout dsplit dstack dtype e einsum elu eq
+    equal erf erfc erfinv exp exp2 expm1 eye fill flatten flip fliplr flipud float float16 float32 float64 floor
+    floor_divide fmod frac full full_like gather ge gelu greater greater_equal group_norm gt half hamming_window
+    hann_window heaviside hsplit hstack hypot imag index_add index_select inf inner int int16 int32 int64 int8
+    inverse isclose isfinite isin isinf isnan istft kron layer_norm le leaky_relu lerp less less_equal linspace
+    log log10 log1p log2 log_softmax logaddexp logical_and logical_not logical_or logical_xor logit logspace
+    logsumexp long lt manual_seed masked_fill masked_select matmul matrix_exp max maximum mean median
+    memory_format meshgrid min minimum mm mode moveaxis movedim mul multiply mv nan nan_to_num narrow ne neg
+    negative newaxis nonzero norm not_equal numel ones ones_like outer permute pi pixel_shuffle pixel_unshuffle
+    polar pow prelu preserve_format prod promote_types quantile rad2deg range real reciprocal relu relu_
+    remainder renorm repeat_interleave reshape result_type roll rot90 round rsqrt rsub scalar_tensor scatter
+    scatter_add searchsorted select selu short sigmoid sign signbit sin sinc sinh slice_scatter softmax sort
+    split sqrt square squeeze stack std std_mean stft strided sub subtract sum svd swapaxes swapdims t take
+    take_along_dim tan tanh tensor tensor_split tensordot tile topk trace transpose trapezoid tril tril_indices
+    triu triu_indices true_divide trunc uint8 unbind unflatten unfold unique unsqueeze vander var var_mean vdot
+    view_as_complex view_as_real vmap vsplit vstack where zeros zeros_like
+    """.split()  # noqa: SIM905
+)
+"""Names in torch that depend on nothing but their arguments: functions, and what is no module."""
+
+_OPEN_NAMES = frozenset(
+    {
+        *("open", "input", "exec", "eval", "compile", "globals", "locals", "vars", "dir", "breakpoint", "id", "hash"),
+        *("print", "set", "frozenset", "help", "exit", "quit", "memoryview", "delattr"),
+    }
+)
+"""Names of Python by which code reads or writes more, or that differ from run to run, as the order of a set does."""
+
+_ATTRIBUTES_BY_NAME = frozenset({"getattr", "hasattr", "setattr"})
+
+_OPEN_ATTRIBUTES = frozenset(
+    {
+        *("cuda", "xpu", "mps", "from_file", "numpy", "data_ptr", "is_pinned", "pin_memory"),
+        *("builtins", "importlib", "inspect", "io", "json", "os", "pathlib", "random", "subprocess", "sys", "time"),
+    }
+)
+"""Attributes of tensors and modules that depend on the machine, give values away, or lead to other modules."""
+
+_READS = frozenset({"item", "tolist"})
+"""Methods that read values, which may be random ones."""
+
+_COUNTED = frozenset({"torch.linspace", "torch.arange"})
+"""Functions whose values may be read: they depend on arguments alone."""
+
+_DUNDERS = frozenset(
+    {
+        *("__init__", "__class__", "__name__", "__call__", "__len__", "__getitem__", "__setitem__", "__iter__"),
+        *("__contains__", "__repr__", "__str__", "__post_init__", "__version__", "__doc__", "__annotations__"),
+        *(
+            "__new__",
+            "__constants__",
+            "__all__",
+            "__getattr__",
+            "__setattr__",
+            "__init_subclass__",
+            "__add__",
+            "__mul__",
+        ),
+        *("__eq__", "__slots__", "__author__"),
+    }
+)
+"""Names with two underscores that lead nowhere else."""
+
+
+class _More(Exception):
+    """The code may depend on more than files and libraries."""
+
+
+def sources_of(path: str, root: str) -> dict[str, bytes] | None:
+    """Return the contents of a file and of all that it imports from its folder, by their paths; None if its code may
+    depend on more than these and the libraries.
+
+    `root` is the folder in which its imports are searched first.
+    """
+    try:
+        return dict(sorted(_Closure(root).of(path).items()))
+    except (_More, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+class _Closure:
+    """The files of a program, each looked at once."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.texts: dict[str, bytes] = {}
+        self.files: dict[str, _File] = {}
+
+    def of(self, path: str) -> dict[str, bytes]:
+        self.add(os.path.realpath(path))
+        waiting = list(self.files)
+        for name in waiting:  # grows
+            waiting += [other for other in self.files[name].find_imports() if other not in waiting]
+        for file in self.files.values():
+            file.check()
+        return self.texts
+
+    def add(self, path: str) -> None:
+        """Read a file. Raises _More if there are too many, or it is too large."""
+        if path in self.files:
+            return
+        with open(path, "rb") as opened:
+            text = opened.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE or len(self.files) >= MOST_FILES:
+            raise _More
+        self.texts[path] = text
+        self.files[path] = _File(self, path, ast.parse(text))
+
+    def module(self, folder: str, name: str) -> list[str] | None:
+        """Return the files of a module below a folder, its packages first, which may have none; None without a module.
+
+        Raises _More for a module that is no text, and for one that may be another of the same name.
+        """
+        *packages, last = name.split(".")
+        if not _exists(folder, name.partition(".")[0]):
+            return None
+        if os.path.realpath(folder) == os.path.realpath(self.root):
+            _require_unique(name.partition(".")[0], folder)
+        found = []
+        for package in packages:
+            folder = os.path.join(folder, package)
+            found.append(os.path.join(folder, "__init__.py"))
+        if not _exists(folder, last):
+            return None
+        own, package = os.path.join(folder, f"{last}.py"), os.path.join(folder, last, "__init__.py")
+        found.append(own if os.path.isfile(own) and not os.path.isfile(package) else package)
+        return [os.path.realpath(file) for file in found if os.path.isfile(file)]
+
+
+def _package(folder: str) -> list[str]:
+    """Return the file of a package itself, if it has one."""
+    own = os.path.join(folder, "__init__.py")
+    return [os.path.realpath(own)] if os.path.isfile(own) else []
+
+
+def _exists(folder: str, name: str) -> bool:
+    """Whether a folder has a module of this name. Raises _More for one that is no text."""
+    if not os.path.isdir(folder):
+        return False
+    names = [entry for entry in os.listdir(folder) if entry.partition(".")[0] == name]
+    if any(entry.endswith(_COMPILED) for entry in names):
+        raise _More
+    return f"{name}.py" in names or os.path.isdir(os.path.join(folder, name))
+
+
+def _require_unique(name: str, root: str) -> None:
+    """Raise _More if Python may import another module of this name than that in the root folder."""
+    others = {os.path.realpath(place) for place in sys.path if place} - {os.path.realpath(root)}
+    places = [os.path.join(other, end) for other in others for end in (name, f"{name}.py")]
+    if name in sys.stdlib_module_names or any(map(os.path.exists, places)):
+        raise _More
+
+
+class _File:
+    """One file: what its names stand for, and whether its code is closed.
+
+    `names` are the names that it imports, with a library's part (`torch.nn`), or a file and a name in it.
+    """
+
+    def __init__(self, closure: _Closure, path: str, tree: ast.Module) -> None:
+        self.closure, self.path = closure, path
+        tree.body = [statement for statement in tree.body if not _is_main(statement)]
+        self.nodes = list(ast.walk(tree))
+        self.parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
+        self.names: dict[str, str | tuple[str, str]] = {}
+
+    def find_imports(self) -> list[str]:
+        """Note what is imported, and return the files of it."""
+        files: list[str] = []
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    files += self._import(alias)
+            elif isinstance(node, ast.ImportFrom):
+                files += self._import_from(node)
+        for path in files:
+            self.closure.add(path)
+        return files
+
+    def _import(self, alias: ast.alias) -> list[str]:
+        """Note what `import a.b as c` gives, and return the files of it."""
+        files = self.closure.module(self.closure.root, alias.name)
+        top = alias.name.partition(".")[0]
+        if files is None:
+            self._require_module(alias.name)
+            self.names[alias.asname or top] = alias.name if alias.asname else top
+            return []
+        if not files or ("." in alias.name and alias.asname is None):
+            raise _More  # the name is that of a package, with modules in it
+        self.names[alias.asname or top] = files[-1], ""
+        return files
+
+    def _import_from(self, node: ast.ImportFrom) -> list[str]:
+        """Note what `from a import b as c` gives, and return the files of it."""
+        if any(alias.name == "*" for alias in node.names):
+            raise _More
+        folder, name = self._folder(node.level), node.module or ""
+        files = self.closure.module(folder, name) if name else _package(folder)
+        if files is None and node.level:
+            raise _More
+        return [file for alias in node.names for file in self._import_name(alias, folder, name, files)]
+
+    def _import_name(self, alias: ast.alias, folder: str, name: str, files: list[str] | None) -> list[str]:
+        """Note one name that is imported from a module with these files, a library's without any."""
+        own = alias.asname or alias.name
+        if files is None:
+            self._require_module(f"{name}.{alias.name}" if name in _PARENTS else name)
+            self.names[own] = f"{name}.{alias.name}"
+            return []
+        inner = self.closure.module(folder, f"{name}.{alias.name}".lstrip("."))
+        if not (files if inner is None else inner):
+            raise _More  # a package without a file
+        self.names[own] = (inner[-1], "") if inner else (files[-1], alias.name)
+        return [*files, *(inner or ())]
+
+    def _folder(self, level: int) -> str:
+        """Return the folder in which a module is searched: the root, or for a relative import that of the package."""
+        folder = self.path if level else self.closure.root
+        for _ in range(level):
+            folder = os.path.dirname(folder)
+        return folder
+
+    def _require_module(self, name: str) -> None:
+        if not (name.partition(".")[0] in _PURE or name in _PARENTS or _is_allowed(name)):
+            raise _More
+
+    def check(self) -> None:
+        """Raise _More if the code may depend on more than files and libraries."""
+        for node in self.nodes:
+            if isinstance(node, ast.Attribute):
+                self._check_attribute(node)
+            elif isinstance(node, ast.Name):
+                self._check_name(node)
+            elif isinstance(node, ast.Set):
+                parent = self.parents.get(node)
+                if not (isinstance(parent, ast.Compare) and isinstance(parent.ops[0], (ast.In, ast.NotIn))):
+                    raise _More
+            elif isinstance(node, ast.SetComp):
+                raise _More
+
+    def _check_attribute(self, node: ast.Attribute) -> None:
+        if node.attr in _OPEN_ATTRIBUTES or _is_open_dunder(node.attr):
+            raise _More
+        if node.attr in _READS and not self._reads_counted(node):
+            raise _More
+        if isinstance(self.parents.get(node), ast.Attribute):
+            return
+        path = self._path(node)
+        if path is not None:
+            self._check_path(path, node)
+
+    def _check_name(self, node: ast.Name) -> None:
+        if node.id in _OPEN_NAMES or _is_open_dunder(node.id):
+            raise _More
+        parent = self.parents.get(node)
+        if node.id in _ATTRIBUTES_BY_NAME:
+            self._check_attribute_by_name(node, parent)
+        if isinstance(parent, ast.Attribute) or not isinstance(node.ctx, ast.Load):
+            return
+        path = self._resolved(node.id)
+        if path is not None:
+            self._check_path(path, node)
+
+    def _check_attribute_by_name(self, node: ast.Name, parent: ast.AST | None) -> None:
+        """Check `getattr(x, name)`: the name is known, or x is the module itself or a module of layers."""
+        if not isinstance(parent, ast.Call) or parent.func is not node or len(parent.args) < 2:
+            raise _More
+        of, name = parent.args[:2]
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            path = self._path(of)
+            if name.value in _OPEN_ATTRIBUTES | _READS or _is_open_dunder(name.value):
+                raise _More
+            if path is not None:
+                self._check_path(f"{path}.{name.value}", node)
+        elif not (isinstance(of, ast.Name) and of.id == "self") and self._path(of) not in _VALUES:
+            raise _More
+
+    def _check_path(self, path: str, node: ast.AST) -> None:
+        """Check a part of a library that the code uses."""
+        if path.partition(".")[0] in _PURE:
+            return
+        if path in _VALUES:
+            return
+        if not _is_allowed(path):
+            raise _More
+        top, _, name = path.partition(".")
+        if top == "torch" and name.partition(".")[0] in _RANDOM and not self._is_for_values(node):
+            raise _More
+
+    def _path(self, node: ast.AST) -> str | None:
+        """Return the part of a library that an expression like `torch.nn.Conv2d` names; None for any other.
+
+        Raises _More for a module of the program that is used as a value.
+        """
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return None
+        return self._resolved(node.id, parts[::-1])
+
+    def _resolved(self, name: str, parts: Sequence[str] = ()) -> str | None:
+        """Return the part of a library that a name of this file stands for, with further attributes; None for none."""
+        meant = self.names.get(name)
+        if meant is None or isinstance(meant, str):
+            return None if meant is None else ".".join((meant, *parts))
+        file, inner = meant
+        if inner:
+            return self.closure.files[file]._resolved(inner, parts)
+        if not parts:
+            raise _More
+        return self.closure.files[file]._resolved(parts[0], parts[1:])
+
+    def _ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
+        above = self.parents.get(node)
+        while above is not None:
+            yield above
+            above = self.parents.get(above)
+
+    def _is_for_values(self, node: ast.AST) -> bool:
+        """Whether random numbers are the values of a parameter, or are drawn in forward, where the trace sees them."""
+        for above in self._ancestors(node):
+            if isinstance(above, ast.Call):
+                called = above.func
+                name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+                if name in ("Parameter", "register_buffer", "register_parameter"):
+                    return True
+            if isinstance(above, ast.FunctionDef) and above.name == "forward":
+                return True
+        return False
+
+    def _reads_counted(self, node: ast.AST) -> bool:
+        """Whether the expression around a method that reads values computes them, and reads no other tensors."""
+        around = [above for above in self._ancestors(node) if isinstance(above, ast.expr)]
+        inside = list(ast.walk(around[-1])) if around else []
+        reads_own = any(isinstance(part, ast.Name) and part.id == "self" for part in inside)
+        return not reads_own and any(self._path(part) in _COUNTED for part in inside if isinstance(part, ast.Attribute))
+
+
+def _is_main(node: ast.stmt) -> bool:
+    """Whether a statement is `if __name__ == "__main__":` without an else."""
+    if not isinstance(node, ast.If) or node.orelse or not isinstance(node.test, ast.Compare):
+        return False
+    sides = [node.test.left, *node.test.comparators]
+    names = [side.id for side in sides if isinstance(side, ast.Name)]
+    values = [side.value for side in sides if isinstance(side, ast.Constant)]
+    return isinstance(node.test.ops[0], ast.Eq) and names == ["__name__"] and values == ["__main__"]
+
+
+def _is_allowed(path: str) -> bool:
+    """Whether a part of a library depends on nothing but its arguments."""
+    parts = path.split(".")
+    if any(".".join(parts[:length]) in _WHOLE for length in range(1, len(parts) + 1)):
+        return True
+    return len(parts) > 1 and parts[0] == "torch" and parts[1] in _FUNCTIONS | _RANDOM
+
+
+def _is_open_dunder(name: str) -> bool:
+    return name.startswith("__") and name not in _DUNDERS
