@@ -11,10 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
+from torchvision.ops import Permute
 
 import vggscope
 from tests.local_maxima import require_equal_maxima
+from tests.test_cache import differences
+from vggscope.graph import Network
 from vggscope.sources.entry import packed, unpacked
+from vggscope.trace import run, training_mode
 
 SIZE = (3, 16, 16)
 
@@ -203,6 +208,22 @@ class CentersInTraining(nn.BatchNorm2d):
         if self.training:
             return x - x.mean((0, 2, 3), keepdim=True)
         return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [ShiftedWindowAttention, ShiftedWindowAttentionV2])
+def test_attention_that_hands_the_mode_to_dropout_need_not_run_in_training(
+    kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention = kind(8, [4, 4], [2, 2], 2, attention_dropout=0.3, dropout=0.2)
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), Permute([0, 2, 3, 1]), attention, Permute([0, 3, 1, 2]), nn.Flatten())
+    monkeypatch.setattr(Network, "predicts_memory", property(lambda network: True))  # else no mode is asked about
+    known = vggscope.network(module, SIZE)
+    monkeypatch.setattr(training_mode, "_AS_TORCH", frozenset())
+    trained: list[bool] = []
+    compare = run._trains_otherwise
+    monkeypatch.setattr(run, "_trains_otherwise", lambda *given: trained.append(compare(*given)) or trained[-1])
+    assert differences(vggscope.network(module, SIZE), known) == []
+    assert trained == [False]
 
 
 def test_a_norm_with_code_of_its_own_is_recorded() -> None:

@@ -26,9 +26,16 @@ _WITH_LAYERS = ("torchvision", "timm")
 """Packages that have layers with an op of their own, which tells what they do in training."""
 
 
-_AS_TORCH = frozenset({("timm.layers.norm_act", "BatchNormAct2d.forward")})
-"""Code of layers without an op of their own that does in training what torch's batch norm does: it takes the statistics
-of the batch, which the op of its call tells, and counts the batches in place.
+_AS_TORCH = frozenset(
+    {
+        ("timm.layers.norm_act", "BatchNormAct2d.forward"),
+        ("torchvision.models.swin_transformer", "ShiftedWindowAttention.forward"),
+        ("torchvision.models.swin_transformer", "ShiftedWindowAttentionV2.forward"),
+    }
+)
+"""Code of layers without an op of their own that does in training what torch's own layers do. The norm takes the
+statistics of the batch, which the op of its call tells, and counts the batches in place. The attention hands the mode
+to torch's dropout alone.
 """
 
 
