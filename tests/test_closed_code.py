@@ -14,7 +14,7 @@ import pytest
 
 from tests.test_cache import OPTIONS, STORED, Loads, commands_in_a_process, differences, on_each_command
 from vggscope.graph import Network
-from vggscope.sources import cache, closed_code, code
+from vggscope.sources import cache, closed_code, code, installed
 from vggscope.sources.closed_code import sources_of
 from vggscope.sources.user_import import replaced_sources
 from vggscope.vgg.options import BuildOptions
@@ -56,6 +56,7 @@ CLOSED = {
     "types": "self.a = torch.zeros(3, dtype=torch.float64, device=torch.device('cpu'))",
     "checkpointing": "self.a = torch.utils.checkpoint.checkpoint",
     "optimiser": "self.a = torch.optim.SGD",
+    "a parameter with a name of Python's": "self.a = (lambda input, id: input + id)(1, 2)",
     "own class": "self.a = type(self).__name__ + self.__class__.__name__",
 }
 
@@ -84,6 +85,11 @@ OPEN = {
     "order of a set": "self.a = [getattr(nn, kind)() for kind in {'ReLU', 'GELU'}]",
     "order of a set by name": "self.a = list(set(['ReLU', 'GELU']))",
     "order of a computed set": "self.a = list({kind for kind in ('ReLU', 'GELU')})",
+    "order of keys": "self.a = [getattr(nn, kind)() for kind in {'ReLU': 1}.keys() - {'GELU': 1}.keys()]",
+    "a default of Python's": "self.a = (lambda input=input: input)('width')",
+    "a changed library": "nn.Conv2d = nn.Linear",
+    "a changed class": "nn.Conv2d.forward = nn.Linear.forward",
+    "a shown warning": "self.a = torch.range(0, 3)",
     "the machine's GPU": "self.a = nn.Linear(3, 8 if torch.cuda.is_available() else 4)",
     "a GPU under another name": "cuda = torch.cuda; self.a = nn.Linear(3, 4 + cuda.device_count())",
     "torch as a value": "t = torch; self.a = nn.Linear(3, t.get_num_threads())",
@@ -210,6 +216,33 @@ def test_the_files_that_are_imported_are_found(
     assert of(written(tmp_path, **texts)) == expected
 
 
+def test_the_packages_that_a_file_is_in_run_before_it(tmp_path: Path) -> None:
+    texts = {"a/__init__": "", "a/common": text(), "a/b/__init__": "", "a/b/net": "from ..common import Net"}
+    written(tmp_path, **texts)
+    found = {"a/__init__.py", "a/common.py", "a/b/__init__.py", "a/b/net.py"}
+    assert of(str(tmp_path / "a/b/net.py"), tmp_path) == found
+    (tmp_path / "a/__init__.py").write_text("import torch\ntorch.set_default_dtype(torch.float64)\n")
+    assert of(str(tmp_path / "a/b/net.py"), tmp_path) is None
+
+
+def test_a_package_of_the_same_name_in_the_current_folder_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "mine", **{"net": "from a.b import Net", "a/b": text()})
+    written(tmp_path, **{"a/__init__": "", "a/b": text()})
+    assert of(path) == {"net.py", "a/b.py"}
+    monkeypatch.chdir(tmp_path)
+    assert of(path) is None
+
+
+def test_a_linked_file_imports_beside_the_link(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, **{"net": "from a.b import Net", "a/c": text(), "x/b": "from .c import Net", "x/c": text()}
+    )
+    (tmp_path / "a" / "b.py").symlink_to(tmp_path / "x" / "b.py")
+    assert of(path) == {"net.py", "a/b.py", "a/c.py"}
+
+
 def test_a_compiled_module_is_open(tmp_path: Path) -> None:
     path = written(tmp_path, net="import blocks", blocks="")
     assert of(path) == {"net.py", "blocks.py"}
@@ -331,6 +364,16 @@ def test_a_file_that_changes_while_it_is_run_is_not_remembered(folder: Path, wor
 def test_a_text_in_place_of_a_files_is_not_remembered(folder: Path, word: str) -> None:
     with replaced_sources({word.removesuffix(":Net"): NET.replace("2 * WIDTH", "4 * WIDTH")}):
         remembered(word, STORED, Loads(word))
+    assert not folder.exists()
+
+
+def test_code_is_not_remembered_with_a_torchvision_under_development(
+    folder: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = installed.identity
+    monkeypatch.setattr(installed, "folder_of", lambda package: package)
+    monkeypatch.setattr(installed, "identity", lambda package: None if package == "torchvision" else known(package))
+    remembered(word, STORED, Loads(word))
     assert not folder.exists()
 
 

@@ -74,7 +74,7 @@ _FUNCTIONS = frozenset(
     logsumexp long lt manual_seed masked_fill masked_select matmul matrix_exp max maximum mean median
     memory_format meshgrid min minimum mm mode moveaxis movedim mul multiply mv nan nan_to_num narrow ne neg
     negative newaxis nonzero norm not_equal numel ones ones_like outer permute pi pixel_shuffle pixel_unshuffle
-    polar pow prelu preserve_format prod promote_types quantile rad2deg range real reciprocal relu relu_
+    polar pow prelu preserve_format prod promote_types quantile rad2deg real reciprocal relu relu_
     remainder renorm repeat_interleave reshape result_type roll rot90 round rsqrt rsub scalar_tensor scatter
     scatter_add searchsorted select selu short sigmoid sign signbit sin sinc sinh slice_scatter softmax sort
     split sqrt square squeeze stack std std_mean stft strided sub subtract sum svd swapaxes swapdims t take
@@ -149,7 +149,7 @@ class _Closure:
     """The files of a program, each looked at once."""
 
     def __init__(self, root: str) -> None:
-        self.root = root
+        self.root = os.path.realpath(root)
         self.texts: dict[str, bytes] = {}
         self.files: dict[str, _File] = {}
 
@@ -157,7 +157,8 @@ class _Closure:
         self.add(os.path.realpath(path))
         waiting = list(self.files)
         for name in waiting:  # grows
-            waiting += [other for other in self.files[name].find_imports() if other not in waiting]
+            imported = (*self.packages(name), *self.files[name].find_imports())
+            waiting += [other for other in dict.fromkeys(imported) if other not in waiting]
         for file in self.files.values():
             file.check()
         return self.texts
@@ -173,6 +174,21 @@ class _Closure:
         self.texts[path] = text
         self.files[path] = _File(self, path, ast.parse(text))
 
+    def packages(self, path: str) -> list[str]:
+        """Read and return the own files of the packages that a file is in: Python runs them first.
+
+        Raises _More if another package may have the name of the outermost.
+        """
+        folders = os.path.relpath(os.path.dirname(path), self.root).split(os.sep)
+        if folders == [os.curdir]:
+            return []
+        _require_unique(folders[0], self.root)
+        packages = [os.path.join(self.root, *folders[:depth]) for depth in range(1, len(folders) + 1)]
+        files = [file for package in packages for file in _package(package)]
+        for file in files:
+            self.add(file)
+        return files
+
     def module(self, folder: str, name: str) -> list[str] | None:
         """Return the files of a module below a folder, its packages first, which may have none; None without a module.
 
@@ -181,7 +197,7 @@ class _Closure:
         *packages, last = name.split(".")
         if not _exists(folder, name.partition(".")[0]):
             return None
-        if os.path.realpath(folder) == os.path.realpath(self.root):
+        if folder == self.root:
             _require_unique(name.partition(".")[0], folder)
         found = []
         for package in packages:
@@ -191,13 +207,13 @@ class _Closure:
             return None
         own, package = os.path.join(folder, f"{last}.py"), os.path.join(folder, last, "__init__.py")
         found.append(own if os.path.isfile(own) and not os.path.isfile(package) else package)
-        return [os.path.realpath(file) for file in found if os.path.isfile(file)]
+        return list(filter(os.path.isfile, found))  # not where a link leads: Python imports beside the link
 
 
 def _package(folder: str) -> list[str]:
     """Return the file of a package itself, if it has one."""
     own = os.path.join(folder, "__init__.py")
-    return [os.path.realpath(own)] if os.path.isfile(own) else []
+    return [own] if os.path.isfile(own) else []
 
 
 def _exists(folder: str, name: str) -> bool:
@@ -211,8 +227,11 @@ def _exists(folder: str, name: str) -> bool:
 
 
 def _require_unique(name: str, root: str) -> None:
-    """Raise _More if Python may import another module of this name than that in the root folder."""
-    others = {os.path.realpath(place) for place in sys.path if place} - {os.path.realpath(root)}
+    """Raise _More if Python may import another module of this name than that in the root folder.
+
+    A package elsewhere, also in the current folder, goes before a folder without `__init__.py`.
+    """
+    others = {os.path.realpath(place) for place in (*sys.path, os.getcwd()) if place} - {root}
     places = [os.path.join(other, end) for other in others for end in (name, f"{name}.py")]
     if name in sys.stdlib_module_names or any(map(os.path.exists, places)):
         raise _More
@@ -302,7 +321,7 @@ class _File:
                 parent = self.parents.get(node)
                 if not (isinstance(parent, ast.Compare) and isinstance(parent.ops[0], (ast.In, ast.NotIn))):
                     raise _More
-            elif isinstance(node, ast.SetComp):
+            elif isinstance(node, ast.SetComp) or _is_set_of_keys(node):
                 raise _More
 
     def _check_attribute(self, node: ast.Attribute) -> None:
@@ -310,6 +329,8 @@ class _File:
             raise _More
         if node.attr in _READS and not self._reads_counted(node):
             raise _More
+        if not isinstance(node.ctx, ast.Load) and _first_name(node) in self.names:
+            raise _More  # a change of a library or of a module, which other models in the process may meet
         if isinstance(self.parents.get(node), ast.Attribute):
             return
         path = self._path(node)
@@ -317,7 +338,7 @@ class _File:
             self._check_path(path, node)
 
     def _check_name(self, node: ast.Name) -> None:
-        if node.id in _OPEN_NAMES or _is_open_dunder(node.id):
+        if _is_open_dunder(node.id) or (node.id in _OPEN_NAMES and not self._is_parameter(node)):
             raise _More
         parent = self.parents.get(node)
         if node.id in _ATTRIBUTES_BY_NAME:
@@ -385,6 +406,18 @@ class _File:
             yield above
             above = self.parents.get(above)
 
+    def _is_parameter(self, node: ast.Name) -> bool:
+        """Whether a name is that of a parameter of a function around it, as in `def forward(self, input)`."""
+        inner: ast.AST = node
+        for above in self._ancestors(node):
+            if isinstance(above, (ast.FunctionDef, ast.Lambda)) and _is_body(inner, above):
+                parameters = above.args
+                every = (*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs)
+                if any(parameter.arg == node.id for parameter in every):
+                    return True
+            inner = above
+        return False
+
     def _is_for_values(self, node: ast.AST) -> bool:
         """Whether random numbers are the values of a parameter, or are drawn in forward, where the trace sees them."""
         for above in self._ancestors(node):
@@ -403,6 +436,26 @@ class _File:
         inside = list(ast.walk(around[-1])) if around else []
         reads_own = any(isinstance(part, ast.Name) and part.id == "self" for part in inside)
         return not reads_own and any(self._path(part) in _COUNTED for part in inside if isinstance(part, ast.Attribute))
+
+
+def _first_name(node: ast.AST) -> str:
+    """Return the name with which a chain of attributes begins; empty if it begins otherwise."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _is_body(node: ast.AST, function: ast.FunctionDef | ast.Lambda) -> bool:
+    """Whether a node is in the body of a function, not among its defaults, decorators or annotations."""
+    return node is function.body or (isinstance(function.body, list) and node in function.body)
+
+
+def _is_set_of_keys(node: ast.AST) -> bool:
+    """Whether an expression is like `a.keys() - b`, a set, whose order differs from run to run."""
+    if not isinstance(node, ast.BinOp):
+        return False
+    called = [side.func for side in (node.left, node.right) if isinstance(side, ast.Call)]
+    return any(isinstance(function, ast.Attribute) and function.attr in ("keys", "items") for function in called)
 
 
 def _is_main(node: ast.stmt) -> bool:
