@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -215,3 +216,19 @@ def test_only_so_many_forms_are_remembered(monkeypatch: pytest.MonkeyPatch) -> N
         for size in range(1, 40):
             assert torch.relu(torch.zeros(size)).shape == (size,)
     assert len(dataless._remembered) <= 10
+
+
+def test_a_tensor_that_outlives_its_run_is_refused() -> None:
+    operators = DatalessOperators(nn.Identity())
+    with operators.mode, operators.active():
+        kept = operators.empty_strided(torch.Size((3, 4)), (4, 1), torch.float) * 2
+    for use in (Tensor.clone, lambda x: torch.ones(3, 4).add_(x), Tensor.numpy):
+        with pytest.raises(RuntimeError, match=r"a recorded step, which has no data|not supported"):
+            use(kept)
+
+
+def test_a_tensor_is_refused_in_another_thread() -> None:
+    operators = DatalessOperators(nn.Identity())
+    with operators.mode, operators.active(), ThreadPoolExecutor() as pool:
+        x = operators.empty_strided(torch.Size((3, 4)), (4, 1), torch.float)
+        assert "has no data" in str(pool.submit(x.clone).exception())

@@ -31,7 +31,7 @@ from vggscope.recorded_step import RecordedStep, StepRequest
 from vggscope.trace.dataless import DatalessOperators
 from vggscope.trace.inputs import from_sizes
 from vggscope.trace.network import network_of
-from vggscope.trace.step import class_labels, loss_of
+from vggscope.trace.step import StorageChange, class_labels, in_order, loss_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch: odd padding, nested tensors
 
@@ -334,6 +334,37 @@ def test_what_no_rule_predicts_equals_the_tracker(kind: str, mode: str, batch: i
     sample = torch.zeros(size).unsqueeze(axis)
     result = vggscope.measure(make(), input_data=sample, batch_axis=axis, mode=mode, batch=batch)
     assert result.difference_bytes == 0
+
+
+class AppliesFunction(nn.Module):
+    """Calls a function of Python on each element, which torch does without an operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("scale", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * self.scale.clone().apply_(lambda value: value + 1) + self.scale.clone().map_(
+            self.scale, lambda mine, other: mine * other
+        )
+
+
+def test_a_function_of_each_element_reads_values() -> None:
+    network = recorded(AppliesFunction(), (4,), StepRequest(trains=True, samples=2))
+    assert len(network.steps) == 1
+    assert "forward reads values in training" in network.warnings[0]
+
+
+def test_storages_that_are_freed_at_once_are_in_order() -> None:
+    def freed(number: int, layer: str = "a") -> StorageChange:
+        return StorageChange("forward", layer, number, is_free=True)
+
+    made = [StorageChange("forward", "a", number, is_free=False) for number in range(4)]
+    changes = [*made[:3], freed(2), freed(0), made[3], freed(3), freed(1), freed(1, "b"), freed(0, "b")]
+    assert in_order(changes) == [
+        *(*made[:3], freed(0), freed(2), made[3], freed(1), freed(3), freed(0, "b"), freed(1, "b")),
+    ]
 
 
 def recorded(module: nn.Module, size: tuple[int, ...], *requests: StepRequest) -> Network:

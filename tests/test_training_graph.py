@@ -236,6 +236,23 @@ class Flexible(nn.Module):
         return flex_attention(*self.project(x).chunk(3, -1))
 
 
+class Nested(nn.Module):
+    def __init__(self, layout: torch.layout) -> None:
+        super().__init__()
+        self.project, self.layout = nn.Linear(16, 16), layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.nested.as_nested_tensor(list(self.project(x).unbind(0)), layout=self.layout)
+        return (rows * 2).to_padded_tensor(0.0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+def test_a_nested_tensor_ends_a_trace_with_a_reason(layout: torch.layout) -> None:
+    with pytest.raises(ShapeError, match="the shape of a nested tensor is not known; use a padded one in its place"):
+        vggscope.verify(Nested(layout), input_size=(3, 16))
+
+
 @pytest.mark.parametrize(
     ("kind", "reason", "remedy"),
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Union
 
 from vggscope.trace.dataless_tensors import (
@@ -63,13 +64,30 @@ _ALONE = frozenset({int, str, type(None)})
 
 def tensors_without_data(module: nn.Module) -> FakeTensorMode:
     """Return a mode in which torch makes tensors without data, for a run of the module."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode: FakeTensorMode = _mode_class()(allow_non_fake_inputs=True)
     if _is_recurrent(module):
         # Their backward returns one gradient for both biases. The mode's cache makes two tensors of it.
         mode.cache_enabled = False
     return mode
+
+
+@cache
+def _mode_class() -> Any:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    class DatalessMode(FakeTensorMode):  # type: ignore[no-untyped-call]
+        """FakeTensorMode that refuses tensors for which it would read memory that they do not have.
+
+        It gets them from where `DatalessOperators` is not active: another thread, or the time after the run, to which a
+        hook may keep a gradient.
+        """
+
+        def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(FORM in vars(tensor) for tensor in tensors_in((args, kwargs))):
+                raise RuntimeError(f"{func} on a tensor of a recorded step, which has no data")
+            return super().dispatch(func, types, args, kwargs)
+
+    return DatalessMode
 
 
 def _is_recurrent(module: nn.Module) -> bool:

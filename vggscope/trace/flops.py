@@ -36,6 +36,20 @@ HIDING_PRODUCTS = frozenset(
 )
 """torch's own operators that contain matrix products and have no formula, in torch or here."""
 
+DESCRIBING = frozenset(
+    f"{namespace}::{name}"
+    for namespace, names in (
+        ("aten", ("size", "stride", "storage_offset", "numel", "sym_size", "sym_stride", "sym_storage_offset")),
+        ("aten", ("sym_numel", "dim", "is_contiguous", "is_strides_like_format", "is_non_overlapping_and_dense")),
+        ("prim", ("layout",)),
+    )
+    for name in names
+)
+"""Operators by which torch asks a tensor of another class, such as a nested one, for its shape.
+
+The class must answer: an error would end the process.
+"""
+
 
 @record
 class Counted:
@@ -194,6 +208,8 @@ def _operator_counter() -> Callable[[OperatorMacs], AbstractContextManager[Opera
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             kwargs = kwargs or {}
             name, macs = func._schema.name, self.macs
+            if name in DESCRIBING:
+                return NotImplemented
             formula = flop_registry.get(func._overloadpacket)
             own = None if formula else OWN_FORMULAS.get(name)
             if formula is None and own is None:
@@ -202,17 +218,21 @@ def _operator_counter() -> Callable[[OperatorMacs], AbstractContextManager[Opera
                 if parts is not NotImplemented:
                     return parts
             result = func(*args, **kwargs)
-            if _is_sparse_product(func, args):
+            has_formula = own is not None or formula is not None
+            if _is_sparse_product(func, args) or not (has_formula or _is_without_products(func, name)):
                 macs.is_known = False
             elif own is not None:
                 macs.without_formula[name] += own(result, *args, **kwargs)
             elif formula is not None:
                 macs.by_formula += formula(*args, **kwargs, out_val=result) // 2
-            elif name in HIDING_PRODUCTS or (func.namespace not in OWN_NAMESPACES and name not in WITHOUT_PRODUCTS):
-                macs.is_known = False
             return result
 
     return OperatorCounter
+
+
+def _is_without_products(function: Any, name: str) -> bool:
+    """Return whether an operator without a formula contains no matrix product."""
+    return name in WITHOUT_PRODUCTS or (function.namespace in OWN_NAMESPACES and name not in HIDING_PRODUCTS)
 
 
 def _is_sparse_product(function: Any, args: Arguments) -> bool:

@@ -14,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
@@ -423,14 +424,19 @@ class _Layers:
     @contextmanager
     def watching(self, operators: DatalessOperators | None) -> Iterator[None]:
         """Follow the calls of modules and functions within the block."""
+        from torch import Tensor
+        from torch._subclasses.fake_tensor import DataDependentOutputException
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
         from torch.overrides import TorchFunctionMode
 
         layers = self
+        unchecked: Any = {Tensor.apply_, Tensor.map_, Tensor.map2_}  # they read memory without an operator
 
         class LayerMode(TorchFunctionMode):
             def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 layers._enter_function(func)
+                if operators is not None and func in unchecked:
+                    raise DataDependentOutputException(func)
                 kernel = gpu_kernel(func) if layers.on_gpu else func
                 result = kernel(*args, **(kwargs or {}))
                 if result is None and args and operators is not None:  # `x.data = y` returns None
@@ -614,7 +620,18 @@ class _Storages:
 
     def recording(self, gradients: Mapping[str, Tensor]) -> Recording:
         """Return the log, for these gradients of parameters by name."""
-        return Recording(self._storages, self._changes, self._numbers_of(gradients.values()), tuple(gradients))
+        return Recording(
+            self._storages, in_order(self._changes), self._numbers_of(gradients.values()), tuple(gradients)
+        )
 
     def _numbers_of(self, tensors: Iterable[Tensor]) -> frozenset[int]:
         return frozenset(self._numbers.get(id(tensor.untyped_storage()), -1) for tensor in tensors) - {-1}
+
+
+def in_order(changes: Iterable[StorageChange]) -> list[StorageChange]:
+    """Return changes with storages that are freed at once in the order of their numbers.
+
+    Torch may free them in any, as what autocast has kept: by the addresses of the weights.
+    """
+    alike = groupby(changes, key=lambda change: (change.event, change.layer, change.is_free))
+    return list(chain.from_iterable(sorted(group) for _, group in alike))

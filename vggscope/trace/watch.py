@@ -706,11 +706,13 @@ class Watch:
         """Note an operator of another library without a gradient, and a call that reads or returns a sparse matrix.
 
         A torch.autograd.Function has a gradient of its own. A sparse matrix needs values, and is never on the meta
-        device.
+        device. Raises NotImplementedError for a nested tensor.
         """
         with unwatched():
             if is_custom and not self.recorder.has_own_backward and any(t.is_floating_point() for t in results):
                 self.without_gradient = self.without_gradient or name_without_gradient(function)
+            if any(tensor.is_nested for tensor in results):
+                raise NotImplementedError("the shape of a nested tensor is not known; use a padded one in its place")
             if not self.sparse_call and any("sparse" in str(tensor.layout) for tensor in (*inputs, *results)):
                 self.sparse_call = function_name(function)[0]
 
