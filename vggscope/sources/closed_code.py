@@ -55,7 +55,7 @@ _RANDOM = frozenset(
         *("multinomial", "poisson", "empty", "empty_like", "empty_strided"),
     }
 )
-"""Functions of torch whose results differ from call to call."""
+"""Functions of torch whose results differ from call to call. `torch.Tensor(2)` has no fixed values either."""
 
 _FUNCTIONS = frozenset(
     """
@@ -99,6 +99,7 @@ _OPEN_ATTRIBUTES = frozenset(
     {
         *("cuda", "xpu", "mps", "from_file", "numpy", "data_ptr", "is_pinned", "pin_memory"),
         *("builtins", "importlib", "inspect", "io", "json", "os", "pathlib", "random", "subprocess", "sys", "time"),
+        *("torch", "torchvision"),
     }
 )
 """Attributes of tensors and modules that depend on the machine, give values away, or lead to other modules."""
@@ -290,6 +291,8 @@ class _File:
         """Note one name that is imported from a module with these files, a library's without any."""
         own = alias.asname or alias.name
         if files is None:
+            if alias.name in _OPEN_ATTRIBUTES:
+                raise _More  # a module that this one imports
             self._require_module(f"{name}.{alias.name}" if name in _PARENTS else name)
             self.names[own] = f"{name}.{alias.name}"
             return []
@@ -372,8 +375,13 @@ class _File:
         if not _is_allowed(path):
             raise _More
         top, _, name = path.partition(".")
-        if top == "torch" and name.partition(".")[0] in _RANDOM and not self._is_for_values(node):
+        is_random = name.partition(".")[0] in _RANDOM or (name == "Tensor" and self._is_called(node))
+        if top == "torch" and is_random and not self._is_for_values(node):
             raise _More
+
+    def _is_called(self, node: ast.AST) -> bool:
+        parent = self.parents.get(node)
+        return isinstance(parent, ast.Call) and parent.func is node
 
     def _path(self, node: ast.AST) -> str | None:
         """Return the part of a library that an expression like `torch.nn.Conv2d` names; None for any other.
