@@ -525,6 +525,18 @@ def test_another_version_asks_again(
     assert load.count == (2 if known else 3)
 
 
+@pytest.mark.parametrize(("word", "count"), [(WORD, 1), ("timm:resnet10t", 2)])
+def test_another_timm_changes_its_own_models_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, word: str, count: int
+) -> None:
+    load = Loads(word)
+    remembered(word, STORED, load)
+    own = installed.identity
+    monkeypatch.setattr(installed, "identity", lambda package: "99 x" if package == "timm" else own(package))
+    remembered(word, STORED, load)
+    assert load.count == count
+
+
 @pytest.mark.parametrize("name", ["TIMM_FUSED_ATTN", "TORCH_X", "PYTORCH_X", "CUDA_VISIBLE_DEVICES"])
 def test_another_environment_asks_again(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     load = Loads()

@@ -22,6 +22,7 @@ import torchvision
 
 import vggscope as api
 from vggscope.analysis.compare import compare, depth
+from vggscope.analysis.fleet import Fleet
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.dtypes import converted
 from vggscope.errors import ModelError, OptionError
@@ -174,6 +175,12 @@ BAD = [
     (("A", "--format", "xml"), "unknown format", "json"),
     (("A",) * 41 + ("-o", "x.svg"), "too many to plot", "40"),
 ]
+
+
+def test_models_that_are_too_many_to_plot_are_not_computed(vggscope, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Fleet, "__next__", lambda fleet: pytest.fail("a model is computed"))
+    ran = vggscope("compare", "torchvision:*", "-o", str(tmp_path / "x.png"))
+    assert (ran.code, "too many to plot" in ran.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +359,7 @@ def test_only_failures(factories: str, vggscope, tmp_path: Path) -> None:
         api.compare("timm:vgg99")
     found = api.compare("timm:vgg99", f"{factories}:raises")
     assert (found.models, len(found.failures)) == ((), 2)
-    assert "0 models" in str(found)
+    assert str(found).startswith("none of 2 models can be compared\n\nfailed: timm:vgg99: ")
     assert vggscope("compare", "timm:vgg99", f"{factories}:raises", "-o", str(tmp_path / "x.svg")).code == 2
 
 

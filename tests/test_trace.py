@@ -1060,3 +1060,19 @@ def test_a_constructor_may_copy_itself_half_built() -> None:
     assert table.text
     assert isinstance(copied, ConstantValue)
     assert copied.text.startswith("clone")
+
+
+@pytest.mark.parametrize("function", ["to", "type_as"])
+def test_a_dtype_that_is_taken_from_an_input_makes_no_node_of_a_constant(function: str) -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) + getattr(torch.tensor(1), function)(x) * getattr(self.layer.bias, function)(x)
+
+    network = network_of(Shifted(), "shifted", Inputs((InputSize((6,)),)))
+    assert [(node.op.name, node.inputs) for node in network.nodes] == [("Linear", (INPUT,)), ("add", ("layer",))]
+    assert network.warnings == ()
+    assert [parameter.name for parameter in network.nodes[1].parameters] == ["layer.bias"]

@@ -30,6 +30,7 @@ from vggscope.errors import OptionError, Stopped, unknown
 from vggscope.progress import nowhere
 from vggscope.record import record
 from vggscope.render.compare import failure_text, json_line, missing_text
+from vggscope.render.formats import PICTURE, name_for
 from vggscope.units import parse_numbers, parse_shape
 
 if TYPE_CHECKING:
@@ -142,6 +143,10 @@ def compare(
     fleet = api.fleet(
         *models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **many.keywords(), **build.keywords()
     )
+    if not in_lines and _is_plot(output):
+        from vggscope.render.compare_plot import check_count
+
+        check_count(min(len(fleet), many.top or len(fleet)))
     rows = _until_interrupted(fleet)
     if in_lines:
         with _progress_beside(output):
@@ -156,6 +161,10 @@ def compare(
 def _in_lines(output: OutputOptions) -> bool:
     suffix = Path(output.output).suffix.lower() if output.output is not None else ""
     return (output.format or suffix.removeprefix(".")) == "jsonl"
+
+
+def _is_plot(output: OutputOptions) -> bool:
+    return output.format is None and output.output is not None and name_for(output.output, "compare") == PICTURE
 
 
 def _progress_beside(output: OutputOptions) -> AbstractContextManager[None]:

@@ -54,6 +54,9 @@ def column_keys(names: Iterable[str]) -> tuple[str, ...]:
 def document(comparison: Comparison, columns: tuple[str, ...] | None = None) -> Document:
     """The table with these columns, their meaning, the paper's tables, the warnings, and the models without figures."""
     models = comparison.models
+    failed = [Note(f"failed: {failure_text(failure)}", "warning") for failure in comparison.failures]
+    if failed and not models:
+        return Document(f"none of {len(failed):,} models can be compared", tuple(failed))
     table = Table(COLUMNS, tuple(_row(model) for model in models))
     usual = tuple(column.key for column in COLUMNS if column.key not in RARE or _informative(column.key, models))
     keys = columns or comparison.columns or usual
@@ -64,7 +67,7 @@ def document(comparison: Comparison, columns: tuple[str, ...] | None = None) -> 
 
         blocks += tables(comparison.paper)
     blocks += [Note(f"note: {text}", "warning") for text in _warnings(models)]
-    blocks += [Note(f"failed: {failure_text(failure)}", "warning") for failure in comparison.failures]
+    blocks += failed
     if comparison.missing:
         blocks.append(Note(f"interrupted: {missing_text(comparison)}", "warning"))
     return Document(f"{_count(comparison)}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))

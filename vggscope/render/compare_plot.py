@@ -70,8 +70,7 @@ def plot(comparison: Comparison, theme: str = "light", chart: str = "bars") -> P
     models = comparison.models
     if chart not in CHARTS:
         raise unknown("chart", chart, CHARTS)
-    if len(models) > MOST_MODELS:
-        raise OptionError(f"{len(models)} models are too many to plot", f"name up to {MOST_MODELS}")
+    check_count(len(models))
     if not models:
         raise OptionError("no model has figures to plot", "the table shows why")
     if chart == "bubbles":
@@ -86,6 +85,12 @@ def plot(comparison: Comparison, theme: str = "light", chart: str = "bars") -> P
 
     size = (COLUMNS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
     return Plot(paint, f"{len(models)} models", size, theme_named(theme))
+
+
+def check_count(models: int) -> None:
+    """Raise OptionError for more models than a plot can have."""
+    if models > MOST_MODELS:
+        raise OptionError(f"{models} models are too many to plot", f"name up to {MOST_MODELS}")
 
 
 def _bubbles(comparison: Comparison, theme: str) -> Plot:

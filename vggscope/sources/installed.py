@@ -22,8 +22,11 @@ entry does not hold any more when one of these files changes.
 COMPARING = ("analysis", "dtypes.py")
 """The rooms and files that, beside those of SHAPING, give the figures of a comparison."""
 
-PACKAGES = ("torch", "torchvision", "timm")
-"""The packages on which every entry depends: timm uses torchvision."""
+PACKAGES = {"timm": ("torch", "torchvision", "timm")}
+"""The packages on which the entries of a library depend, if not on torch and torchvision alone.
+
+timm uses torchvision.
+"""
 
 READ_FOLDERS = {"torch": ("", "nn", "nn/modules")}
 """The folders of a package in which changed files are looked for, if that is not its whole tree."""
@@ -40,7 +43,8 @@ def surroundings(library: str) -> dict[str, str]:
 
     Raises LookupError if the library or torch is not installed from a wheel, and OSError if a file cannot be read.
     """
-    versions = {name: text for name in PACKAGES if (text := identity(name)) is not None}
+    packages = PACKAGES.get(library, ("torch", "torchvision"))
+    versions = {name: text for name in packages if (text := identity(name)) is not None}
     if not {library, "torch"} <= versions.keys():
         raise LookupError(f"{library} and torch are not both installed from a wheel")
     variables = sorted(

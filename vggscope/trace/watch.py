@@ -1014,6 +1014,8 @@ class Watch:
             return self._array_node(name, result)
         self._note_reading(name, inputs, result)
         kwargs, inputs, out = _without_out(args, kwargs, inputs)
+        if name in _READ_A_DTYPE:
+            inputs = inputs[:1]
         self.recorder.refresh(self.path, inputs)
         results = inputs[:1] if name == "setitem" else plain_tensors_in(result)
         if not results or (name == "setitem" and self.recorder.has_written(args[-1], inputs[0])):
@@ -1074,15 +1076,13 @@ class Watch:
     def _pass_on(self, call: WatchedCall, results: tuple[Tensor, ...], *, overwrites: bool) -> None:
         """Record a call on constants alone."""
         (name, *_), function, args, kwargs, inputs, *_ = call
-        # `to` and `type_as` read the dtype of a second tensor, not its values.
-        read_from = inputs[:1] if name in ("to", "type_as") else inputs
         if overwrites:
             self.recorder.weights.is_known = False
-            self.recorder.pass_on(read_from, results)
+            self.recorder.pass_on(inputs, results)
         elif not any(results[0] is tensor for tensor in inputs):
             base = below(self.path, name) if self.recorder.memory else ""
             is_read = bool(base) and self.recorder.describes
-            self.recorder.pass_on(read_from, results, base, _weight_call(call, results) if is_read else None)
+            self.recorder.pass_on(inputs, results, base, _weight_call(call, results) if is_read else None)
         if self.recorder.describes:
             self.recorder.constants.computed(name, function, args, kwargs, results, overwrites)
 
@@ -1270,6 +1270,9 @@ def _runs(function: Function, args: tuple[object, ...], kwargs: dict[str, object
 
 
 _DEVICE_READERS = frozenset({"device", "is_meta", "is_cuda", "is_cpu", "get_device"})
+
+_READ_A_DTYPE = frozenset({"to", "type_as"})
+"""Functions that read the dtype of a second tensor, not its values."""
 
 _TO_VALUES = frozenset({"numpy", "array", "tolist"})
 
