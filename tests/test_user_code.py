@@ -227,6 +227,34 @@ def test_a_file_whose_name_is_taken_is_imported_all_the_same(tmp_path: Path) -> 
     assert str(tmp_path) not in sys.path
 
 
+def width(word: str) -> int:
+    """The channels of a model's output."""
+    return list(resolve(word).shapes.values())[-1][1]
+
+
+def test_each_file_imports_its_own_module_of_a_name_that_others_have(tmp_path: Path) -> None:
+    words = []
+    for channels in (8, 16):
+        folder = tmp_path / str(channels)
+        (folder / "parts").mkdir(parents=True)
+        written(folder, f"WIDTH = {channels}\n", "width_of_it.py")
+        written(folder / "parts", "", "__init__.py")
+        written(folder / "parts", HEAD + "from width_of_it import WIDTH\ndef make(): return nn.Conv2d(3, WIDTH, 1)\n")
+        words += [written(folder, "from parts.net import make\n", "main.py") + ":make", f"{folder}/parts/net.py:make"]
+    assert [width(word) for word in (*words, words[0])] == [8, 8, 16, 16, 8]
+
+
+def test_a_module_in_the_current_folder_hides_none_beside_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    for folder, channels in ((tmp_path, 8), (tmp_path / "other", 16)):
+        written(folder, HEAD + f"def make(): return nn.Conv2d(3, {channels}, 1)\n", "named_twice.py")
+    other = written(tmp_path / "other", "from named_twice import make\n")
+    assert [width(word) for word in ("named_twice:make", f"{other}:make", "named_twice:make")] == [8, 16, 8]
+
+
 def test_a_package_imports_its_own_parts(tmp_path: Path) -> None:
     package = tmp_path / "mine"
     (package / "sub").mkdir(parents=True)

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -44,7 +44,8 @@ def file_of(word: str) -> str | None:
 def isolated_import(where: str) -> Iterator[None]:
     """Within this context, import the file or module `where` as if it ran on its own.
 
-    Its imports are searched in its own folder first and in the current one last. It sees no command-line arguments,
+    Its imports are searched in its own folder first and in the current one last. Modules that were imported from the
+    folder of another file are out of sight, since its own may have the same names. It sees no command-line arguments,
     writes no bytecode, and prints to stderr, also from programs that it starts. Warnings of torch, torchvision and timm
     are hidden.
     """
@@ -56,16 +57,48 @@ def isolated_import(where: str) -> Iterator[None]:
     searched = [folder, *([here] if here not in (folder, *sys.path) else [])]
     sys.path[:] = [searched[0], *sys.path, *searched[1:]]
     sys.dont_write_bytecode, sys.argv = True, [where]
+    _show_modules_of(folder)
+    known = set(sys.modules)
     try:
         with _descriptor_redirected(), redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(torch|torchvision|timm|vggscope)\b")
             warnings.simplefilter("ignore", SyntaxWarning)
             yield
     finally:
+        _note_modules_of(folder, known)
         sys.dont_write_bytecode, sys.argv = before
         for path in searched:
             with suppress(ValueError):
                 sys.path.remove(path)
+
+
+_MODULES: dict[str, dict[str, ModuleType]] = {}
+"""The modules that were imported from each folder, by their names."""
+
+_HIDDEN: dict[str, dict[str, ModuleType]] = {}
+"""Those that are not in sys.modules while another folder's file is imported."""
+
+
+def _show_modules_of(folder: str) -> None:
+    """Take the modules of other folders out of sys.modules, and put those of this folder back."""
+    for other, modules in _MODULES.items():
+        for name, module in modules.items():
+            if other != folder and sys.modules.get(name) is module:
+                _HIDDEN.setdefault(other, {})[name] = sys.modules.pop(name)
+    for name, module in _HIDDEN.pop(folder, {}).items():
+        sys.modules.setdefault(name, module)
+
+
+def _note_modules_of(folder: str, known: Set[str]) -> None:
+    """Note the modules in a folder, and in packages in it, that are not among these known ones, nor parts of them."""
+    modules = _MODULES.setdefault(folder, {})
+    for name in sys.modules.keys() - known:
+        top = name.partition(".")[0]
+        outermost = sys.modules.get(top)
+        place = next(iter(getattr(outermost, "__path__", ())), None) or getattr(outermost, "__file__", None)
+        is_own = isinstance(place, str) and os.path.dirname(place) == folder
+        if is_own and (top not in known or top in modules):
+            modules[name] = sys.modules[name]
 
 
 @contextmanager
