@@ -110,6 +110,7 @@ class DatalessOperators:
         self._kind: Any = FakeTensor
         self._tensor, self._device, self._strided = torch.Tensor, torch.device("cpu"), torch.strided
         self._as_strided, self._lift = torch.ops.aten.as_strided.default, torch.ops.aten.lift_fresh.default
+        self._resize = torch.ops.aten.resize_.default
         self._default_dtype, self._is_inference = torch.get_default_dtype, torch.is_inference_mode_enabled
 
     def empty_strided(self, shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -216,6 +217,8 @@ class DatalessOperators:
         tensors = [tensor for tensor in results if tensor is not None]
         if not tensors or not all(map(self._is_plain, tensors)):
             return None
+        if any(tensor is other for tensor in tensors for other in tensors_in((args, kwargs))):
+            return None  # an argument that is not the first, as `out` is
         given = {storage_id(tensor) for tensor in tensors_in((args, kwargs))}
         storages = {storage_id(tensor) for tensor in tensors}
         if storages <= given and len(tensors) == len(results):
@@ -239,8 +242,10 @@ class DatalessOperators:
         if operator is self._lift and type(args[0]) is self._tensor and args[0].numel() == 1:
             return self.tensors.known_number(args[0])
         stand_ins = StandIns(self.mode)
-        given, named = stand_ins.of((args, kwargs))
-        result = self._by_mode(operator, given, named, cached=cached)
+        own, named = stand_ins.of((args, kwargs))
+        result = self._by_mode(operator, own, named, cached=cached)
+        for given, shape in stand_ins.resized():
+            self.tensors.changed(self._resize, (given, shape), {})
         if any(stand_ins.has_memory_of(tensor) for tensor in tensors_in(result)):
             return self.tensors.views(operator, args, kwargs)
         return stand_ins.replaced(result)

@@ -7,7 +7,7 @@ FakeTensorMode would take them for tensors with data, so it gets a stand-in for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vggscope.trace.tensors import mapped_tensors
@@ -185,6 +185,12 @@ class StandIns:
 
         is_view = bool(self._given) and id(tensor) not in self._given and tensor.layout is torch.strided
         return is_view and storage_id(tensor) in {storage_id(stand_in) for stand_in, _ in self._given.values()}
+
+    def resized(self) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+        """Yield the tensors whose stand-ins have another shape after the call, as an `out` that did not fit, and it."""
+        for stand_in, tensor in self._given.values():
+            if stand_in.shape != tensor.shape:
+                yield tensor, tuple(stand_in.shape)
 
     def replaced(self, result: Any) -> Any:
         """Return a result with the tensors for which the stand-ins in it stand."""
