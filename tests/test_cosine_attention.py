@@ -110,3 +110,55 @@ THEN: dict[str, Callable[[Tensor], Tensor]] = {
 def test_layouts_of_rows_equal_torch(order: tuple[int, ...], dim: int, then: str) -> None:
     for rows in (5, 1):
         equals_torch(Normalizes(order, dim, THEN[then]), (rows, 1, 4))
+
+
+class Combines(nn.Module):
+    """Two projections of rows, which a function combines."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 2)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x), self.second(x)))
+
+
+COMBINATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "a sum of pairs that is summed": lambda a, b: (a.unsqueeze(1) + b.unsqueeze(2)).sum(1),
+    "a sum of pairs": lambda a, b: a.unsqueeze(1) + b.unsqueeze(2) * 2,
+    "products of pairs": lambda a, b: (a.unsqueeze(1) * b[:, :2].unsqueeze(2)).mean(2),
+    "products of a few rows": lambda a, b: a[:, :2].unsqueeze(1) * b.unsqueeze(2),
+    "a sum with the mean": lambda a, b: (a.mean(1, keepdim=True) + b).sum(1),
+}
+
+
+@pytest.mark.parametrize("kind", COMBINATIONS)
+def test_gradients_of_broadcast_tensors_equal_torch(kind: str) -> None:
+    equals_torch(Combines(COMBINATIONS[kind]), (3, 1, 4))
+    model = Combines(lambda a, b: COMBINATIONS[kind](a.squeeze(2), b.squeeze(2)))
+    equals_torch(model, (5, 1, 4))
+
+
+ADDED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "twice": lambda x, row: (x + row) * (row * 2),
+    "once as it is": lambda x, row: x * torch.tanh(row) + row,
+    "to one row": lambda x, row: x + (row.unsqueeze(0) + row),
+}
+
+
+class AddsRow(nn.Module):
+    """Rows with a function of a row, whose gradient is summed over more axes than it has."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.row = nn.Linear(4, 6), nn.Linear(6, 2), nn.Parameter(torch.ones(6))
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x), self.row * 3))
+
+
+@pytest.mark.parametrize("kind", ADDED)
+def test_sums_over_more_axes_equal_torch(kind: str) -> None:
+    equals_torch(AddsRow(ADDED[kind]), (3, 1, 4))

@@ -58,6 +58,8 @@ class OperatorCall(NamedTuple):
     `last_input_first`: the gradient of the last input comes first.
     `broadcasts`: inputs are broadcast and type-promoted. The gradient has the output's size and is then reduced to the
     input's.
+    `drops_axes`: for each input, whether it has fewer axes than the output. The gradient is then always summed, and is
+    a view, to which autograd adds no other gradient in place.
     `sums_gradients`: so does the gradient of a parameter.
     `factors`: the parameters among the factors of a product; None if the call is no product. A product saves each
     factor for the gradients of the others, and only if one of them has one.
@@ -90,6 +92,7 @@ class OperatorCall(NamedTuple):
     backward_temporaries: tuple[BatchLinear, ...] = ()
     last_input_first: bool = False
     broadcasts: bool = False
+    drops_axes: tuple[bool, ...] = ()
     sums_gradients: bool = False
     factors: tuple[Parameter, ...] | None = None
     relays_gradients: bool = False
@@ -297,14 +300,14 @@ class _CallBuilder:
             "returns_input": op.returns_input and not op.allocates,
             "last_input_first": op.broadcasts,
             "broadcasts": op.broadcasts,
+            "drops_axes": tuple([len(given) < len(shape) for given in shapes]) if op.broadcasts else (),
             "sums_gradients": op.sums_gradients,
             "factors": _factors(op, parameters),
             "relays_gradients": op.relays_gradients,
             "first_piece": self.first_pieces.get(node.name, ""),
             "copies_gradient": node.copies_gradient,
             "keeps_gradient": node.keeps_gradient and op.gradient == "part",
-            # A gradient of more axes is summed, even if these are of size 1.
-            "is_single": node.keeps_gradient and not (op.broadcasts and len(set(map(len, shapes))) > 1),
+            "is_single": node.keeps_gradient,
             "gradient_sizes": tuple([self._size(node, shape, width) for shape in op.gradient_shapes(shapes, shape)]),
         }
 
@@ -356,6 +359,7 @@ class _CallBuilder:
             named_until=call.named_until,
             gradient=gradient,
             copies_gradient=call.copies_gradient,
+            is_single=call.is_single,
         )
 
     def _size(self, node: Node, shape: Shape, width: int) -> BatchLinear:

@@ -649,18 +649,20 @@ class StepSimulator:
                 log.release(gradient.tensor)
                 gradient = Gradient(copy)
             zeros = self._allocate_missing_pieces(call) if self.piece_gradients.get(call.output) else []
-            computed = [(name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)]
+            computed = [
+                (i, name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)
+            ]
+            if call.last_input_first:
+                computed.reverse()
             # The gradients of these parameters have the output's size before they are summed.
             summed = self._trained(call) if call.sums_gradients else ()
             unreduced = [self.log.allocate("temporary", call.size) for _ in summed]
-            input_gradients = [(name, self._reduced(call, size, gradient)) for name, size, gradient in computed]
+            input_gradients = [(name, self._reduced(call, i, size, gradient)) for i, name, size, gradient in computed]
             used = self._allocate_parameter_gradients(call, gradient)
             log.release(gradient.tensor, *unreduced, *zeros)
             if call.output in self.piece_gradients:
                 log.release(*[tensor for tensor, _ in self.piece_gradients.pop(call.output)])
         log.release(*saved)
-        if call.last_input_first:
-            input_gradients.reverse()
         added = [tensor for name, one in input_gradients for tensor in self._accumulate(name, one)]
         if call.relays_gradients:
             log.release(*added)  # before the gradients of the weights are copied
@@ -720,14 +722,18 @@ class StepSimulator:
         self.log.release(*temporaries)
         return Gradient(tensor, not call.gradient_sizes or own == size, takes_sum=kind != "new view")
 
-    def _reduced(self, call: OperatorCall, size: BatchLinear, gradient: Gradient) -> Gradient:
+    def _reduced(self, call: OperatorCall, position: int, size: BatchLinear, gradient: Gradient) -> Gradient:
         """The gradient summed or cast to the size of its input."""
-        own = self.log.size(gradient.tensor)
-        if own == size or not gradient.dense or (call.is_single and own.at(1) == size.at(1)):
+        if not gradient.dense and not call.broadcasts:
+            return gradient
+        # The gradient of a sum, which is expanded, takes less memory than the output of that size.
+        own = self.log.size(gradient.tensor) if gradient.dense else call.size
+        drops_axes = bool(call.drops_axes) and call.drops_axes[position]
+        if not drops_axes and (own == size or (call.is_single and own.at(1) == size.at(1))):
             return gradient
         reduced = self.log.allocate("temporary", size)
         self.log.release(gradient.tensor)
-        return Gradient(reduced)
+        return Gradient(reduced, takes_sum=not drops_axes)
 
     def _trained(self, call: OperatorCall) -> Sequence[Parameter]:
         trained = self.trained
