@@ -12,6 +12,7 @@ from torch.nn import functional
 import vggscope
 from tests.local_maxima import require_equal_maxima
 from vggscope.graph import Network
+from vggscope.lock_file import from_text
 
 
 def equals_torch(model: nn.Module, size: tuple[int, ...]) -> Network:
@@ -140,6 +141,80 @@ def test_gradients_of_broadcast_tensors_equal_torch(kind: str) -> None:
     equals_torch(model, (5, 1, 4))
 
 
+class OfPositions(nn.Module):
+    """Rows with what layers compute from a buffer, which is the same for all samples."""
+
+    positions: Tensor
+    index: Tensor
+
+    def __init__(self, function: Callable[[OfPositions, Tensor], Tensor], rows: int) -> None:
+        super().__init__()
+        self.first, self.function, self.last = nn.Linear(3, 6), function, nn.Linear(6, 2)
+        self.layers = nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(8, 6))
+        self.norm, self.more = nn.LayerNorm(6), nn.Parameter(torch.zeros(1, 2, 6))
+        self.register_buffer("positions", torch.zeros(1, rows, 6))
+        self.register_buffer("index", torch.arange(rows), persistent=False)
+        self.plain = torch.ones(1, rows, 6)
+
+    @property
+    def bias(self) -> Tensor:
+        return self.layers(self.positions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self, self.first(x.squeeze(2))))
+
+
+def twice(x: Tensor, bias: Tensor) -> Tensor:
+    return (x + bias) * bias
+
+
+OF_POSITIONS: dict[str, Callable[[OfPositions, Tensor], Tensor]] = {
+    "added": lambda net, x: x + net.bias,
+    "subtracted": lambda net, x: x - net.bias,
+    "subtracted from": lambda net, x: net.bias - x,
+    "multiplied": lambda net, x: x * net.bias,
+    "added in place": lambda net, x: x.add_(net.bias),
+    "changed in place": lambda net, x: x + net.bias.mul_(2),
+    "cut off in place": lambda net, x: x + torch.relu_(net.bias),
+    "of less axes": lambda net, x: x * net.bias[0],
+    "of one row": lambda net, x: x + net.bias.mean(1, keepdim=True),
+    "of pairs": lambda net, x: (x.unsqueeze(1) + net.bias.unsqueeze(2)).sum(1),
+    "of the mean row": lambda net, x: x.mean(1, keepdim=True) * net.bias,
+    "normalised": lambda net, x: x + functional.normalize(net.norm(net.bias), dim=-1).softmax(-1),
+    "read twice": lambda net, x: twice(x, net.bias),
+    "looked up": lambda net, x: x + net.bias[:, net.index],
+    "looked up in samples": lambda net, x: (x * 2)[:, net.index],
+    "joined with a parameter": lambda net, x: x.unsqueeze(1) * torch.cat([net.more, net.bias], 1).unsqueeze(2),
+    "a buffer added": lambda net, x: x + net.positions,
+    "a buffer multiplied": lambda net, x: x * net.positions,
+    "a buffer read twice": lambda net, x: (x + net.positions) * net.positions,
+    "a buffer joined with a parameter": lambda net, x: x.unsqueeze(2) + torch.cat([net.more, net.positions], 1),
+}
+
+
+@pytest.mark.parametrize("rows", [4, 1])
+@pytest.mark.parametrize("kind", OF_POSITIONS)
+def test_what_is_the_same_for_all_samples_equals_torch(kind: str, rows: int) -> None:
+    for trains in (True, False):
+        model = OfPositions(OF_POSITIONS[kind], rows)
+        model.layers.requires_grad_(trains)
+        equals_torch(model, (rows, 1, 3))
+        assert vggscope.measure(model, (rows, 1, 3), batch=3, device="cpu").difference_bytes == 0
+
+
+OTHER_POSITIONS: dict[str, Callable[[OfPositions, Tensor], Tensor]] = {
+    "a tensor that is no buffer": lambda net, x: x + net.layers(net.plain),
+    "numbers": lambda net, x: x + net.layers(torch.arange(6, device=x.device).float()),
+    "a mask of rows": lambda net, x: x[:, net.index > -1],
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_POSITIONS)
+def test_other_tensors_are_recorded(kind: str) -> None:
+    model = OfPositions(OTHER_POSITIONS[kind], 4)
+    assert not vggscope.network(model, (4, 1, 3)).predicts_memory
+
+
 ADDED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "twice": lambda x, row: (x + row) * (row * 2),
     "once as it is": lambda x, row: x * torch.tanh(row) + row,
@@ -162,3 +237,29 @@ class AddsRow(nn.Module):
 @pytest.mark.parametrize("kind", ADDED)
 def test_sums_over_more_axes_equal_torch(kind: str) -> None:
     equals_torch(AddsRow(ADDED[kind]), (3, 1, 4))
+
+
+@pytest.mark.parametrize(("side", "window", "trains"), [(16, 4, True), (12, 3, False), (22, 5, True)])
+def test_swin_v2_equals_torch(side: int, window: int, trains: bool) -> None:
+    from torchvision.models import SwinTransformer
+    from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
+
+    model = SwinTransformer(
+        patch_size=[2, 2],
+        embed_dim=8,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=[window, window],
+        stochastic_depth_prob=0.2,
+        num_classes=3,
+        block=SwinTransformerBlockV2,
+        downsample_layer=PatchMergingV2,
+    )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trains or "cpb_mlp" not in name)
+    network = equals_torch(model, (3, side, side))
+    read = from_text(vggscope.lock(network).json_text)
+    for mode in ("train", "inference"):
+        assert vggscope.memory(read, mode=mode).peak_bytes == vggscope.memory(network, mode=mode).peak_bytes
+    measured = vggscope.measure(model, (3, side, side), batch=2, device="cpu")
+    assert measured.difference_bytes == 0

@@ -260,6 +260,27 @@ def test_the_parameters_of_a_network_are_those_without_the_calls() -> None:
     assert len(calls.nodes) == len(network.nodes) + sum(len(node.weight_calls) for node in network.nodes)
 
 
+def with_part(table: Tensor, change: Callable[[Tensor], object]) -> Tensor:
+    """A copy of the first row of which a part is changed in place, as are the biases of the keys in Swin V2."""
+    row = table[0].clone()
+    change(row[2:6])
+    return row
+
+
+def with_parts(table: Tensor, number: float) -> Tensor:
+    """A copy of the first row of which two parts are changed in place, one after the other."""
+    row = table[0].clone()
+    row[2:6].fill_(number)
+    torch.relu_(row[1:3])
+    return row
+
+
+def changed_view(table: Tensor) -> Tensor:
+    """The first row after a change of both rows, as one, in place."""
+    table.view(-1)[4:12].zero_()
+    return table[0] * table[1]
+
+
 WITH_RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "both rows": lambda table: (table.unsqueeze(0) * 2).flatten(1)[:, 4:12],
     "a vector": lambda table: (table * 2)[0],
@@ -269,6 +290,11 @@ WITH_RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "gates": lambda table: torch.sigmoid(table).mean(0),
     "read twice": lambda table: (table * torch.tanh(table)).sum(0),
     "joined and turned": lambda table: torch.cat([table.t(), table.t() * 2], 1).sum(1),
+    "rows": lambda table: table[1:].clone().sum(0),
+    "a change in place": lambda table: (table * 2).add_(1)[0],
+    "a part that is set to 0": lambda table: with_part(table, torch.zero_),
+    "parts that are overwritten": lambda table: with_parts(table, 0.5),
+    "a change by way of a view": lambda table: changed_view(table * 2),
 }
 
 
@@ -322,7 +348,9 @@ def test_contractions_equal_torch(equation: tuple[str, tuple[int, ...], tuple[in
 
 WITHOUT_RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "a function without a rule": lambda table: torch.fft.fft(table).real.sum(0),
-    "a change in place": lambda table: (table * 2).add_(1)[0],
+    "a part that is set": lambda table: with_part(table, lambda part: part.copy_(table[1, 4:])),
+    "a part of a part that is overwritten": lambda table: with_part(table, lambda part: part[2:].zero_()),
+    "a part that is overwritten unseen": lambda table: with_part(table, torch.no_grad()(torch.zero_)),
     "a mask": lambda table: table[torch.tensor([True, False], device=table.device)][0],
 }
 

@@ -198,6 +198,11 @@ class Node:
         return next(iter((*self.built_at, *self.called_at)), None)
 
     @property
+    def grows(self) -> bool:
+        """Whether further samples extend the output."""
+        return self.batch_growth is None or any(self.batch_growth)
+
+    @property
     def passes_gradient(self) -> bool:
         """Whether the backward pass computes gradients of the node's inputs and weights."""
         return not self.detached and self.op.gradient != "none"
@@ -218,7 +223,8 @@ def _predicts_memory(node: Node, *, has_gradient: bool) -> bool:
 
 def _differs_batched(node: Node) -> bool:
     """Whether a node is another for batches above 1."""
-    is_same_gradient = node.copies_gradient == node.copies_batched_gradient and not node.keeps_gradient
+    is_same_gradient = node.copies_gradient == node.copies_batched_gradient
+    is_same_gradient = is_same_gradient and not (node.keeps_gradient and node.grows)
     is_same = node.batched_op is None and node.batched_until is None and is_same_gradient
     return not is_same or any(map(_differs_batched, node.weight_calls))
 
@@ -232,7 +238,7 @@ def _batched(node: Node) -> Node:
         op=node.batched_op or node.op,
         named_until=node.named_until if node.batched_until is None else node.batched_until,
         copies_gradient=node.copies_batched_gradient,
-        keeps_gradient=False,
+        keeps_gradient=node.keeps_gradient and not node.grows,
         weight_calls=tuple(map(_batched, node.weight_calls)),
     )
 
@@ -1116,9 +1122,7 @@ class Network:
         >>> vggscope.network("D").batchless
         frozenset()
         """
-        return frozenset(
-            node.name for node in self.nodes if node.batch_growth is not None and not any(node.batch_growth)
-        )
+        return frozenset([node.name for node in self.nodes if not node.grows])
 
     @property
     def takes_one_image(self) -> bool:

@@ -239,6 +239,7 @@ class Op:
     `converts`: it copies its first input to its dtype.
     `least_inputs`: the number of tensors among its arguments, 0 if they do not tell.
     `takes_parameters`: its rules of memory hold if some of its inputs are parameters.
+    `is_rewritten`: its output is its first input after its second one, a view of that, has been overwritten.
     `is_random`: it draws numbers at evaluation too.
     `gradient_layout`: the rule in trace/gradient_layouts.py for how the gradients of its inputs lie in memory.
     `notes`: its fields that say how torch runs it, on which no value depends.
@@ -278,6 +279,7 @@ class Op:
     converts: ClassVar[bool] = False
     least_inputs: ClassVar[int] = 0
     takes_parameters: ClassVar[bool] = False
+    is_rewritten: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     notes: ClassVar[frozenset[str]] = frozenset({"inplace"})
 

@@ -173,6 +173,16 @@ class StoredWeight(Op):
         return self.shape
 
 
+@record
+class RewrittenWeight(Op):
+    """A weight that forward computes, after a call has overwritten a view of it. Its inputs are both."""
+
+    predicts_memory = needs_layout = is_rewritten = returns_input = True
+    allocates = False
+    gradient = "same"
+    gradient_layout = "rewritten"
+
+
 def with_weight_inputs(op: Op, inputs: Sequence[str], weights: Sequence[str]) -> tuple[Op, tuple[str, ...], int]:
     """Return the op that reads weights as inputs, all its inputs, and how many parameters it reads besides.
 
@@ -180,7 +190,7 @@ def with_weight_inputs(op: Op, inputs: Sequence[str], weights: Sequence[str]) ->
     weight of the layer.
     """
     parameters = 0
-    if op.is_recorded:
+    if op.is_recorded and not op.without_constants.predicts_memory:
         return op, tuple(inputs), len(weights)
     if isinstance(op, WithConstants):
         count = len(op.constants) - op.constants.count(None)

@@ -130,6 +130,10 @@ class Elementwise(Op):
             return bool(self.arguments_given)  # a number
         if self.function == "exp" or self._bounds:
             return not self.inplace
+        if self.function in ("zero", "fill"):
+            return self.inplace and self._has_numbers
+        if self.function == "clone":
+            return not self.arguments_given
         return self.function in ("add", "mul", "sub") and (self.function == "add" or not self.inplace)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, pointwise, reshaped, tiled
 from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape
+from vggscope.ops.embedding import Lookup
 from vggscope.ops.normal_form import NormalForm, PrimitiveStep, choose, cut, fill, reshape
 from vggscope.record import record
 from vggscope.units import shape_text
@@ -66,8 +67,8 @@ class Recorded(Op):
     For inputs of other shapes its output shape is not known. `cost` is its multiply-accumulates by torch's counter,
     `backward_cost` those of its backward pass to the inputs `differentiated`, or to any if that is None. `trains`: it
     reads a parameter that is trained. `shares`: the output uses the first input's memory. `differentiable`: the output
-    can have a gradient. `arguments_given` are the call's arguments in order, with None for a tensor; None if they are
-    not known.
+    can have a gradient. `looks_up`: it is `x[:, index]` for a tensor of integers. `arguments_given` are the call's
+    arguments in order, with None for a tensor; None if they are not known.
     """
 
     is_recorded = True
@@ -82,6 +83,7 @@ class Recorded(Op):
     differentiated: tuple[bool, ...] | None = _not_compared(None)
     trains: bool = _not_compared(False)
     differentiable: bool = _not_compared(True)
+    looks_up: bool = _not_compared(False)
     arguments_given: tuple[object, ...] | None = field(default=None, kw_only=True, repr=False)
 
     @property
@@ -139,7 +141,14 @@ class Recorded(Op):
 
     @property
     def predicts_memory(self) -> bool:
-        return self.function in READS_NO_VALUES
+        return self.function in READS_NO_VALUES or self.looks_up
+
+    @property
+    def gradient_layout(self) -> str:  # type: ignore[override]
+        return Lookup.gradient_layout if self.looks_up else super().gradient_layout
+
+    def input_gradients(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[str, ...]:
+        return Lookup().input_gradients(inputs, output) if self.looks_up else super().input_gradients(inputs, output)
 
     @property
     def predicts_without_gradient(self) -> bool:
@@ -157,7 +166,7 @@ class Recorded(Op):
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self._sets_number:
             return SavedTensors(passing=((),))  # the number as a tensor
-        return NOTHING
+        return Lookup().saved_for_backward(inputs, output) if self.looks_up else NOTHING
 
     @property
     def differentiates(self) -> bool:  # type: ignore[override]

@@ -228,7 +228,7 @@ _FULL = (None, None, None)
 
 @record
 class Slice(View):
-    """x[index], for an index of numbers and slices."""
+    """x[index], for an index of numbers and slices. `of_weight`: x has no axis of samples."""
 
     function = "getitem"
     needs_layout = False
@@ -236,6 +236,7 @@ class Slice(View):
     gradient_layout = "zero-padded"
 
     index: tuple[Item, ...]
+    of_weight: bool = field(default=False, kw_only=True, compare=False, repr=False)
 
     def torch_call(self, count: int) -> TorchCall:
         return call_of("getitem", tuple(map(_index, self.index)))
@@ -243,7 +244,7 @@ class Slice(View):
     @property
     def predicts_memory(self) -> bool:
         """Whether it cuts axes, that of the samples only to one, and adds none if it cuts several."""
-        if self.index[0] not in (_FULL, "...") and type(self.index[0]) is not int:
+        if not self.of_weight and self.index[0] not in (_FULL, "...") and type(self.index[0]) is not int:
             return False
         cuts = [item for item in self.index if item not in (_FULL, None, "...")]
         if not cuts or any(isinstance(cut, tuple) and (cut[0] or 0) < 0 for cut in cuts):

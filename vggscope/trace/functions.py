@@ -98,11 +98,21 @@ def read(
         free = name in WITHOUT_MACS or (name in FUNCTIONS and name not in MATRIX_PRODUCTS)
         kind = Recorded if free else Unknown
         op = kind(name, tuple(map(shape_of, inputs)), shape_of(results[0]), arguments_given=_described(args, kwargs))
-        ops = (changed(op, differentiable=name not in CREATIONS),)
+        looks_up = name == "getitem" and looked_up_axis(args[1]) is not None
+        ops = (changed(op, differentiable=name not in CREATIONS, looks_up=looks_up),)
     ops = tuple(_with_memory(op, in_place, inputs, result) for op, result in zip(ops, results))
     if name == "batch_norm" and len(inputs) == 5:
         inputs = (inputs[0], *inputs[3:], *inputs[1:3])  # the weights first, as in the module
     return Call(ops, inputs[:1], inputs[1:]) if name in WEIGHTED else Call(ops, inputs)
+
+
+def looked_up_axis(index: object) -> int | None:
+    """Return the axis whose positions an index of full slices and a tensor of integers names; None for any other."""
+    import torch
+
+    *before, last = index if isinstance(index, tuple) else (index,)
+    is_last = isinstance(last, torch.Tensor) and last.dtype is torch.int64
+    return len(before) if is_last and all(part == slice(None) for part in before) else None
 
 
 def function_problem(

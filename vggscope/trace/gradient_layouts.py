@@ -157,6 +157,25 @@ def with_copied_gradients(
     return replace(network, nodes=nodes, knows_layouts=knows)
 
 
+def with_summed_gradients(network: Network) -> Network:
+    """Return the network with the nodes that combine samples with what is the same for all of them, such as a bias.
+
+    The gradient of that is summed over several samples. For one sample it may be that of the output, which then goes on
+    to what computes it.
+    """
+    same = network.batchless and network.batchless & network.differentiable
+
+    def keeps(node: Node) -> bool:
+        if node.name in network.batchless or same.isdisjoint(node.inputs):
+            return node.name in same
+        return node.op.broadcasts or node.op.expands_last_input(network.input_shapes(node))
+
+    if not same:
+        return network
+    nodes = tuple(changed(node, keeps_gradient=True) if keeps(node) else node for node in network.nodes)
+    return replace(network, nodes=nodes)
+
+
 def has_other_views(nodes: Iterable[Node]) -> bool:
     """Whether a view is a copy for two samples. Then the run on one does not tell how long its source is needed."""
     return any(node.batched_op and node.batched_op.allocates != node.op.allocates for node in nodes)
@@ -623,6 +642,15 @@ def _of_weights(
     return InputGradients((*found.layouts, *(contiguous(layout.shape) for layout in weights)), found.copies)
 
 
+def _rewritten(
+    op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout
+) -> InputGradients:
+    """Autograd copies the gradient of a tensor of which a view is overwritten into the tensor's own layout."""
+    if not output.is_contiguous:
+        raise UnknownLayout
+    return _contiguous(op, gradient, inputs, output)
+
+
 def _stored(op: Op, gradient: StridedLayout, inputs: Sequence[StridedLayout], output: StridedLayout) -> InputGradients:
     """A parameter keeps its gradient in its own layout."""
     own = zip(output.shape, output.strides, gradient.strides)
@@ -666,6 +694,7 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
         "divided by lengths": _divided_by_lengths,
         "weight inputs": _of_weights,
         "stored": _stored,
+        "rewritten": _rewritten,
     }
 )
 """The rules, by what an op says in `gradient_layout`."""

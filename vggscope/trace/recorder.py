@@ -16,7 +16,7 @@ from weakref import ReferenceType, ref
 
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, CodePosition, ConstantValue, Input, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape, numel, shape_by_rule
-from vggscope.ops.constant import WithComputedWeights, WithConstants
+from vggscope.ops.constant import RewrittenWeight, WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import changed, record
 from vggscope.trace.constants import ConstantValues
@@ -313,6 +313,34 @@ class Recorder:
             if name and self.describes:
                 self._note_named(name, tensor, self.last_named[0])
 
+    def pass_on_overwritten(
+        self, inputs: Sequence[Tensor], results: Sequence[Tensor], base: str, call: Call | None
+    ) -> None:
+        """Record a call on constants alone that overwrites its first input, which it returns.
+
+        If that is a view of a weight that forward computes, this is another one from now on. Nothing is known of the
+        calls on weights if there are further views, or if autograd does not see the call.
+        """
+        from torch import is_grad_enabled
+
+        (result,) = results
+        before, shared = self.origin(result), self.weights.sharing(result)
+        is_computed = isinstance(before, Constant) and before.reads_computed_weight and bool(before.call)
+        is_seen = is_grad_enabled() and _is_differentiable(result)
+        self.pass_on(inputs, results, base, call)
+        after = self.origin(result)
+        assert isinstance(after, Constant)
+        if not (is_computed and is_seen and base) or len(shared) > 1:
+            self.weights.is_known = False
+        for tensor in shared[:1]:
+            own = self.origin(tensor)
+            assert isinstance(own, Constant)
+            ops = (RewrittenWeight(),) if self.describes else ()
+            self.weights.is_known &= not self.describes or self.weights.made(own.call)
+            (name,) = self.weights.add(f"{base}_base", ops, (own.call, after.call), (tensor,), (), len(self.nodes))
+            parameters = {parameter.name: parameter for parameter in (*own.parameters, *after.parameters)}
+            self.origins[tensor] = Constant(tuple(parameters.values()), True, name)
+
     def _weight_call(self, base: str, call: Call | None, results: Sequence[Tensor]) -> list[str]:
         """Note a call on weights alone, and return the names of its results."""
         if call is None:
@@ -430,7 +458,7 @@ class Recorder:
         name = self._unique(base, module is not None)
         op, call = self._with_computed_weights(with_layout(op, call.inputs, result), call)
         inputs, weights = call.inputs, call.weights
-        origins = self.origins_of((*inputs, *weights))
+        origins = self.origins_of(inputs, weights)
         if len(origins.nodes) < len(inputs):
             own = list(map(self.origin, inputs))
             shapes = (None if isinstance(o, str) else shape_of(t) for o, t in zip(own, inputs))
@@ -491,8 +519,9 @@ class Recorder:
             self.last_named[0] = name
             self._note_named(name, result, name)
 
-    def origins_of(self, tensors: Sequence[Tensor]) -> Origins:
+    def origins_of(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Origins:
         """Return what the origins of a call's tensors tell."""
+        tensors = (*inputs, *weights)
         nodes: list[str] = []
         parameters: dict[str, Parameter] = {}
         are_computed, kinds = False, ""
@@ -506,7 +535,8 @@ class Recorder:
                 kinds += "p" if origin.parameters else "c"
                 for parameter in origin.parameters:
                     parameters[parameter.name] = parameter
-        names = self._weight_inputs(tensors) if are_computed and self.describes and self.memory else ()
+        are_looked_up = self.describes and self.memory and (are_computed or "c" in kinds[: len(inputs)])
+        names = self._weight_inputs(tensors) if are_looked_up else ()
         return Origins(tuple(nodes), tuple(parameters.values()), are_computed, kinds, names)
 
     def _note_strides(self, name: str, tensor: Tensor) -> None:

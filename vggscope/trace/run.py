@@ -22,7 +22,7 @@ from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import changed, record
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
 from vggscope.trace.forward import META, Forward, modes_after_train, with_shape
-from vggscope.trace.gradient_layouts import with_copied_gradients
+from vggscope.trace.gradient_layouts import with_copied_gradients, with_summed_gradients
 from vggscope.trace.inputs import CallInputs, Reader, from_sizes
 from vggscope.trace.node_names import cost_warnings
 from vggscope.trace.parts import buffers_of, named_parts, parameters_of
@@ -217,7 +217,8 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
 
 
 def _with_copied_gradients(network: Network, forward: Forward, result: SampleRuns) -> Network:
-    """Return the network with the nodes that copy gradients, if they are known."""
+    """Return the network with the nodes that copy gradients, or sum them over several samples, if they are known."""
+    network = with_summed_gradients(network)
     layouts, has_data = None if result.layouts is None else result.layouts(), forward.device != META
     return with_copied_gradients(network, result.watch.recorder, layouts, result.named_until, has_data=has_data)
 

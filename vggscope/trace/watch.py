@@ -26,7 +26,8 @@ from vggscope.ops.recorded import PRE_HOOK, Recorded, Registered, Unknown
 from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.shape import Flatten
-from vggscope.ops.view import Reshape, View
+from vggscope.ops.view import Reshape, Slice, View
+from vggscope.record import changed
 from vggscope.trace import registered
 from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
@@ -50,7 +51,13 @@ from vggscope.trace.function_facts import (
     requires_gradient,
 )
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
-from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
+from vggscope.trace.functions import (
+    function_name,
+    function_problem,
+    functional_arguments,
+    looked_up_axis,
+    read,
+)
 from vggscope.trace.inputs import FunctionReader, Reader
 from vggscope.trace.interception import (
     custom_functions,
@@ -337,7 +344,7 @@ class Watch:
         """Record a layer by an equal one, and return its result; None if its weights come from elsewhere."""
         self.recorder.refresh(self.path, (given,))
         inputs, weights = (given,), tuple(_parameters_of(module))
-        origins = self.recorder.origins_of((given, *weights))
+        origins = self.recorder.origins_of(inputs, weights)
         nodes = known.nodes.get(origins.kinds, ())
         if known.result is None or not self.recorder.is_repeatable(nodes, origins):
             return None
@@ -555,7 +562,7 @@ class Watch:
         self.recorder.refresh(self.path, tensors)
         inputs = [tensors[place] for place in known.inputs]
         weights = [tensors[place] for place in known.weights]
-        origins = self.recorder.origins_of((*inputs, *weights))
+        origins = self.recorder.origins_of(inputs, weights)
         nodes = known.nodes.get(origins.kinds, ())
         if not self.recorder.is_repeatable(nodes, origins):
             return None
@@ -1076,13 +1083,14 @@ class Watch:
     def _pass_on(self, call: WatchedCall, results: tuple[Tensor, ...], *, overwrites: bool) -> None:
         """Record a call on constants alone."""
         (name, *_), function, args, kwargs, inputs, *_ = call
-        if overwrites:
+        base = below(self.path, name) if self.recorder.memory else ""
+        if overwrites and (name == "setitem" or not call.about.in_place):
             self.recorder.weights.is_known = False
             self.recorder.pass_on(inputs, results)
-        elif not any(results[0] is tensor for tensor in inputs):
-            base = below(self.path, name) if self.recorder.memory else ""
-            is_read = bool(base) and self.recorder.describes
-            self.recorder.pass_on(inputs, results, base, _weight_call(call, results) if is_read else None)
+        elif overwrites or not any(results[0] is tensor for tensor in inputs):
+            weight_call = _weight_call(call, results) if base and self.recorder.describes else None
+            pass_on = self.recorder.pass_on_overwritten if overwrites else self.recorder.pass_on
+            pass_on(inputs, results, base, weight_call)
         if self.recorder.describes:
             self.recorder.constants.computed(name, function, args, kwargs, results, overwrites)
 
@@ -1167,18 +1175,10 @@ def _weight_call(call: WatchedCall, results: tuple[Tensor, ...]) -> Call:
     name = call.about.name
     if name in ("reshape_as", "view_as"):  # the other tensor gives the shape alone
         return read("reshape", False, (call.args[0], results[0].shape), {}, call.inputs[:1], results)
-    if name == "getitem" and (axis := _looked_up_axis(call.args[1])) is not None:
+    if name == "getitem" and (axis := looked_up_axis(call.args[1])) is not None:
         return Call((Lookup(axis),), call.inputs)
-    return read(name, False, call.args, call.kwargs, call.inputs, results)
-
-
-def _looked_up_axis(index: object) -> int | None:
-    """Return the axis whose positions an index of full slices and a tensor of integers names; None for any other."""
-    import torch
-
-    *before, last = index if isinstance(index, tuple) else (index,)
-    is_last = isinstance(last, torch.Tensor) and last.dtype is torch.int64
-    return len(before) if is_last and all(part == slice(None) for part in before) else None
+    known = read(name, call.about.in_place, call.args, call.kwargs, call.inputs, results)
+    return known._replace(ops=tuple(changed(op, of_weight=True) if isinstance(op, Slice) else op for op in known.ops))
 
 
 def _parametrization_text(module: nn.Module) -> tuple[str, ...]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ReferenceType, ref
 
 from vggscope.graph import Node, Parameter
 from vggscope.ops.base import Op, Shape, shape_by_rule
 from vggscope.ops.constant import StoredWeight, WithWeightInputs
 from vggscope.record import changed
+from vggscope.trace.layout import shares_memory
 from vggscope.trace.node_names import unique_name
 from vggscope.trace.tensors import dtype_name
 
@@ -37,8 +39,9 @@ class WeightCalls:
     """The calls on weights alone of one run.
 
     `buffers` are the names of the module's buffers. `leaves` are the nodes of the parameters and buffers that are read,
-    by their names. `varying` are the results whose shape is another for more samples. `is_known` is false once a call
-    has no rule, or changes a tensor in place. `are_kept`: the module has stored a result for its next call.
+    by their names, and `results` are the tensors of all. `varying` are the results whose shape is another for more
+    samples. `is_known` is false once a call has no rule, or changes a tensor in place of which more is not known.
+    `are_kept`: the module has stored a result for its next call.
     """
 
     buffers: MutableMapping[Tensor, str]
@@ -48,6 +51,7 @@ class WeightCalls:
     shapes: dict[str, Shape] = field(default_factory=dict)
     strides: dict[str, Shape] = field(default_factory=dict)
     repeats: dict[str, int] = field(default_factory=dict)
+    results: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
     varying: set[str] = field(default_factory=set)
     is_known: bool = True
     are_kept: bool = False
@@ -84,7 +88,18 @@ class WeightCalls:
     def _named(self, base: str, tensor: Tensor) -> str:
         name = unique_name(base + MARK, self.shapes, (), self.repeats)
         self.shapes[name], self.strides[name] = tuple(tensor.shape), tensor.stride()
+        self.results[name] = ref(tensor)
         return name
+
+    def sharing(self, tensor: Tensor) -> list[Tensor]:
+        """Return the other tensors in the same memory that calls have returned and that are alive."""
+        alive = {id(result): result for result in (reference() for reference in self.results.values())}
+        return [r for r in alive.values() if r is not None and r is not tensor and shares_memory(r, tensor)]
+
+    def made(self, name: str) -> bool:
+        """Return whether the result of a call is all of a tensor that it has made, and may have a gradient."""
+        nodes = [call.node for call in self.calls if call.node.name == name]
+        return bool(nodes) and (nodes[0].op.allocates or nodes[0].op.is_rewritten) and not nodes[0].detached
 
     def _add(
         self,

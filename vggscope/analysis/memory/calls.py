@@ -176,6 +176,8 @@ class _CallBuilder:
         kernels = node.op.kernel_calls(shapes, shape)
         if node.op.stored_as:
             self._add_leaf(node, shape)
+        elif node.op.is_rewritten:
+            self._add_rewritten(node)
         elif kernels:
             self._add_kernels(node, kernels)
         else:
@@ -187,6 +189,22 @@ class _CallBuilder:
         self.sizes[node.name] = self._size(node, shape, width)
         parameter = next(iter(node.parameters), None)
         self.leaves[node.name] = Leaf(node.op.stored_as, parameter, node.copies_gradient)
+
+    def _add_rewritten(self, node: Node) -> None:
+        """Add another name for a weight of which a view has been overwritten."""
+        written = self.bases[node.inputs[1]]
+        call = OperatorCall(
+            node.name,
+            (written,),
+            node.name,
+            self.sizes[written],
+            shares_memory=True,
+            gradient="same",
+            returns_input=True,
+            named=node.inputs,
+            named_until=node.named_until,
+        )
+        self.add(call, self.widths[written])
 
     def _add_kernels(self, node: Node, kernels: Sequence[KernelCall]) -> None:
         """Add the calls of an op that torch writes out in several kernels."""
