@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from vggscope.errors import ModelError
+from vggscope.sources import libraries
+
 MY_VGG = """
 from torch import nn
 
@@ -190,6 +193,55 @@ def test_a_refusal_says_what_would_work(vggscope, words, said) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert 1 <= ran.err.count("\n") <= 2
+
+
+WITHOUT_TORCH = [
+    (("summary", "torchvision:resnet51"), "torchvision has no model 'resnet51'\nnear it: resnet50"),
+    (("summary", "timm:vgg161"), "timm has no model 'vgg161'\nnear it: vgg16"),
+    (("memory", "torchvision:resnet*"), "one model is needed\nwrite vggscope compare 'torchvision:resnet*'"),
+    (("diagram", "timm:vgg1[16]", "-o", "a.svg"), "one model is needed\nwrite vggscope compare 'timm:vgg1[16]'"),
+    (("summary", "torchvision:resnot*"), "no model of torchvision matches 'resnot*'\nnear it: torchvision:resnet"),
+    (("summary", "torchvison:resnet50"), "No module named 'torchvison', did you mean torchvision?"),
+    (("summary", "nofile.py:Net"), "there is no file nofile.py\n"),
+    (("summary", "my_vgh.py:Net"), "there is no file my_vgh.py, did you mean my_vgg.py?\n"),
+    (("build", "nofile.py:Net"), "there is no file nofile.py\n"),
+    (("compare", "resnet*"), "did you mean torchvision:resnet*?\nwrite vggscope compare 'torchvision:resnet*'"),
+    (("resnetv2*",), "did you mean timm:resnetv2*?\nwrite vggscope compare 'timm:resnetv2*'"),
+]
+"""Command lines whose error needs no torch, which takes seconds to import."""
+
+_PRINTS_TORCH = """
+import sys
+from vggscope.cli.app import run
+code = run(sys.argv[1:])
+print("torch" in sys.modules, "torchvision" in sys.modules, "timm" in sys.modules)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(("words", "said"), WITHOUT_TORCH, ids=_id)
+def test_a_model_that_is_not_there_is_refused_without_torch(words, said) -> None:
+    done = subprocess.run([sys.executable, "-c", _PRINTS_TORCH, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "False False False\n")
+    assert said in done.stderr
+    assert 1 <= done.stderr.count("\n") <= 2
+
+
+def test_a_library_that_is_not_installed(vggscope, monkeypatch) -> None:
+    monkeypatch.setattr("vggscope.sources.library_names.names_in", lambda library, *, cache=True: ())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    for words in (("summary", "timm:vgg16"), ("compare", "timm:vgg16"), ("compare", "timm:vgg*")):
+        assert vggscope(*words, "--no-cache").err == "vggscope: timm is not installed\npip install timm\n"
+
+
+def test_a_former_name_of_a_model_is_taken(monkeypatch) -> None:
+    """timm's `adv_inception_v3` stands in a table of renamed models alone."""
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    libraries.check("timm:adv_inception_v3", cache=False)
+    libraries.check("timm:vgg16.tv_in1k", cache=False)
+    with pytest.raises(ModelError, match="timm has no model 'adv_inception_v5'"):
+        libraries.check("timm:adv_inception_v5", cache=False)
 
 
 def test_the_table_has_at_least_fifty_lines() -> None:

@@ -36,12 +36,12 @@ from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.view import Slice
 from vggscope.recorded_step import StepRequest
-from vggscope.sources import cache, catalogue, figures, installed
+from vggscope.sources import cache, figures, installed, library_names
 from vggscope.sources import resolve as resolving
 from vggscope.sources.cache import recalled, remembered
-from vggscope.sources.catalogue import matching
 from vggscope.sources.entry import packed, unpacked
 from vggscope.sources.installed import COMPARING, SHAPING
+from vggscope.sources.library_names import matching
 from vggscope.sources.resolve import note_other_code, own_process, resolve
 from vggscope.vgg.options import BuildOptions
 
@@ -715,14 +715,14 @@ def test_damaged_figures_are_computed_anew(analysed: list[str], folder: Path) ->
 def test_the_second_pattern_reads_no_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern = "torchvision:vgg1[13]"
     first, uncached = matching(pattern), matching(pattern, cache=False)
-    monkeypatch.setattr(catalogue, "_registered", lambda _: pytest.fail("the source is read"))
+    monkeypatch.setattr(library_names, "_registered", lambda _: pytest.fail("the source is read"))
     assert first == matching(pattern) == uncached == ("torchvision:vgg11", "torchvision:vgg13")
     assert entry(folder).suffix == ".names"
 
 
 def test_another_version_has_other_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matching("torchvision:vgg*")
-    monkeypatch.setattr(catalogue, "_registered", lambda _: ("vgg99",))
+    monkeypatch.setattr(library_names, "_registered", lambda _: ("vgg99",))
     for known in ("99 x", None):
         monkeypatch.setattr(installed, "identity", lambda _, known=known: known)
         assert matching("torchvision:vgg*") == ("torchvision:vgg99",)

@@ -26,7 +26,7 @@ from vggscope.analysis.fleet import Fleet
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.dtypes import converted
 from vggscope.errors import ModelError, OptionError
-from vggscope.sources.catalogue import matching
+from vggscope.sources.library_names import matching
 from vggscope.sources.resolve import resolve
 
 EXACT = {
@@ -243,7 +243,7 @@ def test_a_pattern_that_matches_nothing_suggests_near_names(pattern: str, near: 
 
 
 def test_a_pattern_of_a_library_that_is_not_installed(monkeypatch) -> None:
-    monkeypatch.setattr("vggscope.sources.catalogue.names_in", lambda library, **_: ())
+    monkeypatch.setattr("vggscope.sources.library_names.names_in", lambda library, **_: ())
     with pytest.raises(api.MissingTool, match="timm is not installed"):
         api.compare("timm:*")
 

@@ -192,7 +192,7 @@ def test_offered_values_are_accepted(vggscope, command, option) -> None:
 
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
 def test_names_in_the_source_equal_the_librarys_models(library) -> None:
-    from vggscope.sources.catalogue import names_in
+    from vggscope.sources.library_names import names_in
 
     pytest.importorskip(library)
     if library == "timm":

@@ -9,7 +9,7 @@ import pytest
 import vggscope
 from vggscope.errors import MissingTool, ModelError
 from vggscope.sources import stand_ins
-from vggscope.sources.catalogue import matching, names_in
+from vggscope.sources.library_names import matching, names_in
 
 WORD = "torchvision:squeezenet1_1"
 

@@ -1256,7 +1256,7 @@ def _expanded(models: Sequence[Model], cache: bool) -> list[Model]:
     for model in models:
         found = None
         if isinstance(model, str) and ":" in model and any(sign in model for sign in "*?["):
-            from vggscope.sources.catalogue import matching
+            from vggscope.sources.library_names import matching
 
             found = matching(model, cache=cache)
         if found is None:

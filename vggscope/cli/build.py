@@ -52,9 +52,9 @@ def build(
     if output is None and (weights is not None or rgb or check):
         raise OptionError("--weights, --rgb and --check are for a file that is written", "add -o vgg16.safetensors")
     if output is None:
-        import torch
-
         network = api.network(model, **options.keywords()).require_runnable()
+
+        import torch
 
         with torch.device("meta"):
             module = api.build(network, at=at)

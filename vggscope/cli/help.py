@@ -148,7 +148,7 @@ _COLOUR_OPTIONS = frozenset(f"--{no}{word}" for no in ("", "no-") for word in ("
 def require_model(word: str, commands: Sequence[str]) -> None:
     """Raise OptionError unless a word that is no command is a model. It names the nearest command, or `explain`."""
     from vggscope.sources.resolve import is_model, kinds
-    from vggscope.sources.unknown import meant, several_models, unknown_model
+    from vggscope.sources.unknown import meant, meant_pattern, several_models, unknown_model
     from vggscope.tutorials import TOPICS
 
     if word in TOPICS:
@@ -159,7 +159,7 @@ def require_model(word: str, commands: Sequence[str]) -> None:
     near = [meant_command] if meant_command else difflib.get_close_matches(word.lower(), commands, n=1)
     if near:
         raise OptionError(f"unknown command {word!r}, did you mean {near[0]}?", "see vggscope --help")
-    if meant(word) or several_models(word):
+    if meant(word) or meant_pattern(word) or several_models(word):
         raise unknown_model(word, kinds())
     raise OptionError(f"{word!r} is neither a command nor a model", f"commands are {', '.join(commands)}")
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pkgutil
 import re
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
-from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from vggscope import ops
-from vggscope.errors import MissingTool, ModelError, printable
+from vggscope.errors import MissingTool
 from vggscope.ops.base import Op
 from vggscope.progress import step
 from vggscope.record import record
 from vggscope.result import TableResult
-from vggscope.sources import stand_ins
-from vggscope.units import natural_order
+from vggscope.sources.library_names import names_in
 from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
 from vggscope.vgg.families import FAMILIES
 from vggscope.vgg.notation import weight_layers, write
-
-_REGISTERED = re.compile(rb"^@register_model\b(?:\(name=[\"'](\w+)[\"']\))?.*?^def (\w+)", re.MULTILINE | re.DOTALL)
 
 PACKAGES = (
     "torch",
@@ -131,19 +123,6 @@ def references() -> tuple[ReferenceModel, ...]:
     return tuple(ReferenceModel(f"torchvision:{name}", None) for name in names if name in installed)
 
 
-def names_in(library: str, *, cache: bool = True) -> tuple[str, ...]:
-    """The models that the installed torchvision or timm registers, read from its source without importing it.
-
-    Where the library is not installed, those with a stand-in. `cache` allows them to be read from the cache and written
-    to it.
-    """
-    from vggscope.sources.cache import remembered_names
-
-    if known := stand_ins.names(library):
-        return known
-    return remembered_names(library, partial(_registered, library)) if cache else _registered(library)
-
-
 def published_counts(*, cache: bool = True) -> dict[str, int]:
     """The published numbers of parameters of torchvision's models; empty where it is not installed.
 
@@ -160,52 +139,6 @@ def published_counts(*, cache: bool = True) -> dict[str, int]:
             return {}
 
     return remembered_counts("torchvision", load) if cache else load()
-
-
-def _registered(library: str) -> tuple[str, ...]:
-    spec = importlib.util.find_spec(library)
-    names: set[str] = set()
-    for path in (Path(spec.origin).parent / "models").rglob("*.py") if spec and spec.origin else ():
-        names.update((name or function).decode() for name, function in _REGISTERED.findall(path.read_bytes()))
-    return tuple(sorted(names))
-
-
-def matching(word: str, *, cache: bool = True) -> tuple[str, ...] | None:
-    """The models of an installed library that a shell-style pattern such as `timm:resnet*` names, in natural order.
-
-    None for a word that is no pattern. `cache` is that of `names_in`. Raises ModelError for a pattern that no model
-    matches, and MissingTool where the library is not installed. The library is not imported.
-
-    >>> matching("torchvision:vgg1[16]")
-    ('torchvision:vgg11', 'torchvision:vgg16')
-    """
-    from vggscope.sources.cache import LIBRARIES
-
-    library, _, pattern = word.strip().partition(":")
-    if library not in LIBRARIES or not re.search(r"[*?[]", pattern):
-        return None
-    known = names_in(library, cache=cache)
-    if not known:
-        raise MissingTool(f"{library} is not installed", f"pip install {library}")
-    names = [name for name in known if fnmatchcase(name, pattern)]
-    if not names:
-        raise ModelError(f"no model of {library} matches {printable(pattern)!r}", _near(library, pattern, known))
-    return tuple(f"{library}:{name}" for name in sorted(names, key=natural_order))
-
-
-def _near(library: str, pattern: str, known: Sequence[str]) -> str:
-    """The remedy for a pattern that matches nothing: models whose name begins with its text, holds it or is like it."""
-    from difflib import get_close_matches
-
-    text = re.sub(r"\[.*?\]|[*?[]", "", pattern).lower()
-    if not text:
-        return f"for example '{library}:vgg*'"
-    similar = sorted((name for name in known if text in name), key=lambda name: not name.startswith(text))
-    # The beginnings of names are compared: a pattern's text is usually one.
-    starts = {name[: len(text)]: name for name in reversed(known)}
-    similar += [starts[start] for start in get_close_matches(text, starts, n=3)]
-    near = ", ".join(f"{library}:{name}" for name in list(dict.fromkeys(similar))[:3])
-    return f"near it: {near}" if near else "vggscope list --refs shows models"
 
 
 def all_references() -> tuple[ReferenceModel, ...]:

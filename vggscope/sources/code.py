@@ -49,6 +49,13 @@ def claims(word: str) -> bool:
     return re.search(r"\.(py|ipynb)(:|$)", word) is not None or re.match(r"[^\W\d][\w.]*:[^\W\d]", word) is not None
 
 
+def check(word: str, cache: bool) -> None:
+    """Raise ModelError for a word whose file or package is not there. `cache` is that of a library's names."""
+    from vggscope.sources.user_import import require_source
+
+    require_source(parse(word).where)
+
+
 def origin(word: str) -> tuple[str, dict[str, str]]:
     """Return the name of the file that a word names, and what its model depends on besides the libraries.
 

@@ -31,7 +31,8 @@ from vggscope.ops.base import Shape, numel
 from vggscope.progress import step
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES, models_with_keys, recalled_keys, remember_keys
-from vggscope.sources.catalogue import names_in, published_counts
+from vggscope.sources.catalogue import published_counts
+from vggscope.sources.library_names import names_in
 from vggscope.sources.resolve import has_unchanged_libraries, resolve, resolve_module
 from vggscope.sources.timm_sizes import fitting, index
 from vggscope.suppress import suppress_output

@@ -11,7 +11,7 @@ from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES
-from vggscope.sources.catalogue import names_in
+from vggscope.sources.library_names import names_in
 from vggscope.sources.resolve import in_full, is_model, library_model_of, resolve, resolve_module
 from vggscope.units import shape_text
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named

@@ -3,6 +3,7 @@
 Each kind is one file in this folder with the functions
 
     claims(word) -> bool                 whether the word is meant as this kind
+    check(word, cache) -> None           only for a source that runs code: raises what is known without torch
     load(word, options) -> Network
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
     inputs(word) -> Inputs | None        only for a source whose words hold the inputs that a model was run on
@@ -61,6 +62,12 @@ class Source:
     def claims(self, word: str) -> bool:
         """Whether the word is meant as this kind."""
         return bool(self._module.claims(word))
+
+    def check(self, word: str, cache: bool) -> None:
+        """Raise ModelError or MissingTool for a word whose model is known to be missing before torch is imported."""
+        function: Callable[[str, bool], None] | None = getattr(self._module, "check", None)
+        if function is not None:
+            function(word, cache)
 
     def load(self, word: str, options: BuildOptions) -> Network:
         """The word's Network."""
@@ -194,6 +201,7 @@ def resolve(word: str, options: BuildOptions | None = None) -> Network:
 
 def _loaded(source: Source, word: str, options: BuildOptions) -> Network:
     def load() -> Network:
+        source.check(word, options.cache)
         if source.build is not None:
             _import_torch()
         with step(f"reading {word}"):
@@ -313,6 +321,7 @@ def resolve_module(word: str, options: BuildOptions | None = None, *, any_graph:
     """
     options = options or BuildOptions()
     source, word = _source_of(word, options)
+    source.check(word, options.cache)
     _import_torch()
     with step(f"building {word}"):
         if source.build is not None:
@@ -370,6 +379,6 @@ def _claimed(word: str) -> tuple[Source, str] | None:
             return source, word
     if not re.fullmatch(r"[a-z]\w*", word, re.ASCII):
         return None
-    from vggscope.sources.catalogue import names_in
+    from vggscope.sources.library_names import names_in
 
     return _claimed(f"torchvision:{word}") if word in names_in("torchvision") else None

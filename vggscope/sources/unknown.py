@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from fnmatch import fnmatchcase
 
 from vggscope.errors import ModelError, nearest, printable
 from vggscope.files import is_address
 from vggscope.sources.cache import LIBRARIES
-from vggscope.sources.catalogue import names_in
+from vggscope.sources.library_names import names_in
 from vggscope.units import natural_order
 from vggscope.vgg.configs import CONFIGS, LITERATURE
 from vggscope.vgg.families import FAMILIES
@@ -30,6 +31,8 @@ def unknown_model(word: str, kinds: str) -> ModelError:
         return ModelError(f"{shown} is {elsewhere[0]}", elsewhere[1])
     if several := several_models(word):
         return ModelError(f"{shown!r} names {len(several)} models", f"write vggscope compare {' '.join(several)}")
+    if pattern := meant_pattern(word):
+        return ModelError(f"unknown model {shown!r}, did you mean {pattern}?", f"write vggscope compare {pattern!r}")
     if line := respelled(word):
         return ModelError(f"unknown model {shown!r}", f'write "{line}"')
     near = meant(word)
@@ -55,6 +58,14 @@ def _elsewhere(word: str) -> tuple[str, str] | None:
 def meant(word: str) -> str:
     """The suffix of a message on a word that is no model: the model that it may mean; empty for none."""
     return _in_a_file(word) or nearest(word, _published()) or _in_a_library(word)
+
+
+def meant_pattern(word: str) -> str:
+    """The pattern with its library that a word may mean: `torchvision:resnet*` for `resnet*`; empty for none."""
+    for library in LIBRARIES if re.fullmatch(r"\w*[*?[][\w*?[\]!-]*", word) else ():
+        if any(fnmatchcase(name, word) for name in names_in(library)):
+            return f"{library}:{word}"
+    return ""
 
 
 def several_models(word: str) -> tuple[str, ...]:

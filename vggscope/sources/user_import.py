@@ -10,11 +10,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, redirect_stdout, suppress
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import PathFinder, SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, nearest
+from vggscope.files import near_file
 from vggscope.sources.cache import LIBRARIES
 from vggscope.sources.notebook import definitions, is_notebook
 from vggscope.sources.resolve import note_other_code
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
 _SUFFIXES = (".py", ".ipynb")
+
+_SEARCHED = "it is looked for in the current folder and among what is installed"
 
 _RELATIVE_IMPORT = re.compile(rb"^[ \t]*from \.", re.MULTILINE)
 
@@ -128,14 +132,10 @@ def imported(where: str) -> ModuleType:
             return importlib.import_module(where)
         except (Exception, SystemExit) as error:
             cause = _import_error(where, error)
-            searched = "it is looked for in the current folder and among what is installed"
             near = nearest(where, LIBRARIES) if isinstance(error, ModuleNotFoundError) else ""
-            raise ModelError(f"{cause.problem}{near}", cause.remedy or searched) from error
+            raise ModelError(f"{cause.problem}{near}", cause.remedy or _SEARCHED) from error
+    require_source(where)
     path = Path(os.path.realpath(where))
-    if not path.is_file():
-        from vggscope.files import near_file
-
-        raise ModelError(f"there is no file {where}{near_file(where)}", "write path/file.py:Net")
     name = ".".join(path.relative_to(import_root(where)).with_suffix("").parts)
     try:
         if is_notebook(where):
@@ -143,6 +143,18 @@ def imported(where: str) -> ModuleType:
         return importlib.import_module(name) if "." in name else _executed(name, path)
     except (Exception, SystemExit) as error:
         raise _import_error(where, error) from error
+
+
+def require_source(where: str) -> None:
+    """Raise ModelError where there is no file of this path, or no package of this dotted name, without running code."""
+    if where.endswith(_SUFFIXES):
+        if not os.path.isfile(os.path.realpath(where)):
+            raise ModelError(f"there is no file {where}{near_file(where)}", "write path/file.py:Net")
+        return
+    package = where.partition(".")[0]
+    if package not in sys.modules and not (find_spec(package) or PathFinder.find_spec(package, [os.getcwd()])):
+        problem = f"cannot import {where}: ModuleNotFoundError: No module named {package!r}"
+        raise ModelError(f"{problem}{nearest(package, LIBRARIES)}", _SEARCHED)
 
 
 def import_root(where: str) -> Path:

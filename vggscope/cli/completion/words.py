@@ -147,7 +147,7 @@ def _inside(word: str) -> list[str]:
     """The models of a library or a file, or the files of a folder."""
     first, colon, _ = word.partition(":")
     if colon and first in LIBRARIES:
-        from vggscope.sources.catalogue import names_in
+        from vggscope.sources.library_names import names_in
 
         return [f"{first}:{name}" for name in names_in(first)]
     path = word.rpartition(":")[0] or word
