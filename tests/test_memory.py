@@ -167,7 +167,7 @@ def test_networks_with_attention_are_close_to_the_tracker(word: str, dtype: str)
     """They differ in index tables of relative positions, and in the order in which a few gradients are reduced."""
     measured = compared(f"torchvision:{word}", 4, StepConfig(dtype=dtype))
     assert abs(measured.difference_bytes) < 0.004 * measured.measured_bytes
-    if word == "vit_b_16" or (word, dtype) == ("convnext_tiny", "float32"):
+    if word in ("vit_b_16", "swin_v2_t") or (word, dtype) == ("convnext_tiny", "float32"):
         assert measured.difference_bytes == 0
 
 

@@ -152,7 +152,7 @@ def forward_pass(network: Network, runtime: Runtime, *, training: bool, autocast
 
 class _CallBuilder:
     """`widths` has the bytes of one element of each value, `bases` the value whose memory a view shows: itself if it is
-    a view of what a kernel returns.
+    a view of what a kernel returns. `integers` are the buffers of integers, to which autocast widens nothing.
     """
 
     def __init__(self, network: Network, runtime: Runtime, training: bool, autocast: bool) -> None:
@@ -164,6 +164,7 @@ class _CallBuilder:
         self.half_copies: dict[str, str] = {}
         self.bases: dict[str, str] = {}
         self.leaves: dict[str, Leaf] = {}
+        self.integers: set[str] = set()
         self.first_pieces = _first_pieces(network)
 
     def add(self, call: OperatorCall, width: int) -> None:
@@ -187,6 +188,8 @@ class _CallBuilder:
         """Note a parameter or buffer that calls on weights read. It exists before the step."""
         width = self.widths[node.name] = self._own_width(node)
         self.sizes[node.name] = self._size(node, shape, width)
+        if node.dtype.startswith(("int", "uint", "bool")):
+            self.integers.add(node.name)
         parameter = next(iter(node.parameters), None)
         self.leaves[node.name] = Leaf(node.op.stored_as, parameter, node.copies_gradient)
 
@@ -427,7 +430,7 @@ class _CallBuilder:
         """
         if not self.autocast:
             return names, own_width
-        widest = max((least, *(self.widths[name] for name in names))) or SINGLE
+        widest = max((least, *(self.widths[name] for name in names if name not in self.integers))) or SINGLE
         if function in HALF_OPS:
             width = HALF
         elif function in self.runtime.float32_ops:
