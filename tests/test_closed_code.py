@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -97,6 +96,8 @@ OPEN = {
     "torch's attribute by name": "self.a = getattr(torch, name)",
     "torch's attribute by a known name": "self.a = getattr(torch, 'get_num_threads')()",
     "getattr as a value": "read = getattr; self.a = read(torch, name)",
+    "all GPUs": "self.a = nn.DataParallel(nn.ReLU())",
+    "an address": "self.a = nn.Linear(3, len(repr(self)))",
     "a backend": "self.a = nn.Linear(3, 4 + torch.backends.mps.is_available())",
     "a thread count": "self.a = nn.Linear(3, torch.get_num_threads())",
     "a checkpoint": "self.load_state_dict(torch.load('weights.pth'))",
@@ -283,7 +284,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) -> Network:
-    return cache.remembered(word, options, load, code.origin, code.is_repeatable)
+    return cache.remembered(word, options, load, code.origin)
 
 
 BLOCKS = """from torch import nn
@@ -383,11 +384,59 @@ def test_code_is_not_remembered_with_a_torchvision_under_development(
     assert not folder.exists()
 
 
-def test_what_reads_random_values_is_not_remembered(folder: Path, word: str) -> None:
-    load = Loads(word)
-    load.network = replace(load.network, reads_values=True)
-    remembered(word, STORED, load)
+VECTOR = BuildOptions(input=(3,))
+
+RANDOM_READS = {
+    "signs of weights": "int(nn.Linear(9, 9).weight.gt(0).sum())",
+    "number of positive weights": "nn.Linear(9, 9).weight.gt(0).nonzero().size(0)",
+    "chosen weights": "(w := nn.Linear(9, 9).weight)[w > 0].numel()",
+    "a condition on a weight": "3 if nn.Linear(9, 9).weight[0, 0] > 0 else 4",
+    "dropped values": "int(nn.Dropout(0.5)(torch.ones(60)).sum())",
+    "random values in place": "int(torch.zeros(1).uniform_(1, 60))",
+    "random values in a parameter": "int(nn.init.uniform_(nn.Parameter(torch.zeros(1)), 1, 60))",
+    "random values written to a part": "(t := torch.zeros(2), t[:1].uniform_(1, 60), int(t[0]))[2] + 1",
+    "a library's weights": "1 + int(torchvision.models.squeezenet1_0().features[3].squeeze.weight.gt(0).sum()) % 9",
+}
+"""Widths that are others in each run."""
+
+FIXED_READS = {
+    "a number": "int(torch.tensor(7.0))",
+    "a sum of a range": "int(torch.arange(4).sum())",
+    "a list": "len(torch.linspace(0, 1, 5).tolist())",
+    "one of several": "int([x for x in torch.linspace(1, 4, 4)][2])",
+    "a shape": "nn.Linear(9, 8).weight.shape[0]",
+    "a size": "nn.Linear(9, 8).weight.size(0) + nn.Linear(9, 8).weight.numel()",
+}
+
+
+def with_width(folder: Path, width: str) -> str:
+    body = f"class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        w = {width}\n"
+    body += "        self.fc = nn.Linear(3, w)\n    def forward(self, x):\n        return self.fc(x)\n"
+    return written(folder / "mine", net=IMPORTS + body) + ":Net"
+
+
+@pytest.mark.parametrize("at_import", [False, True])
+@pytest.mark.parametrize("width", RANDOM_READS.values(), ids=list(RANDOM_READS))
+def test_what_reads_random_values_is_not_remembered(
+    folder: Path, tmp_path: Path, width: str, at_import: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: {path: b""})  # some of these are open anyway
+    word = with_width(tmp_path, "W" if at_import else width)
+    if at_import:
+        path = Path(word.removesuffix(":Net"))
+        path.write_text(path.read_text().replace("class Net", f"W = {width}\n\nclass Net"))
+    remembered(word, VECTOR, lambda: code.load(word, VECTOR))
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("width", FIXED_READS.values(), ids=list(FIXED_READS))
+def test_what_reads_numbers_that_are_always_the_same_is_remembered(
+    folder: Path, tmp_path: Path, width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: {path: b""})
+    word = with_width(tmp_path, width)
+    remembered(word, VECTOR, lambda: code.load(word, VECTOR))
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_without_the_cache_code_is_not_remembered(folder: Path, word: str) -> None:

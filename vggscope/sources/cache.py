@@ -66,17 +66,11 @@ LookupError if not all of it is known.
 """
 
 
-def remembered(
-    word: str,
-    options: BuildOptions,
-    load: Callable[[], Network],
-    origin: Origin | None = None,
-    is_repeatable: Callable[[Network], bool] = lambda network: True,
-) -> Network:
+def remembered(word: str, options: BuildOptions, load: Callable[[], Network], origin: Origin | None = None) -> Network:
     """Return the Network of a library's model (`torchvision:vgg16`) from the cache, or else from `load`.
 
     `origin` is that of a word of another kind, such as the user's code. The Network of any other word is always loaded,
-    and one that is not `is_repeatable` is not stored. Errors of `load` propagate.
+    and one that `load` declines is not stored. Errors of `load` propagate.
     """
     from vggscope.sources.entry import packed, unpacked
 
@@ -85,12 +79,25 @@ def remembered(
         network = _read(path, head, unpacked)
         if network is not None:
             return network
-    network = load()
+    _declined.append(False)
+    try:
+        network = load()
+    finally:
+        is_declined = _declined.pop()
     # A forward that fails may do so for want of memory, and a file may have changed while it was run.
-    if entries and network.failure is None and is_repeatable(network) and entries == _entries(word, options, origin):
+    if entries and network.failure is None and not is_declined and entries == _entries(word, options, origin):
         with suppress(Exception):
             _write(*entries[0 if network.answers_any else -1], packed(network))
     return network
+
+
+_declined: list[bool] = []
+"""For each Network that is being loaded, whether it is not to be stored."""
+
+
+def decline() -> None:
+    """Do not store the Network that is being loaded: it may be another one the next time."""
+    _declined[-1:] = [True] * bool(_declined)
 
 
 def recalled_figures(word: str, options: BuildOptions, batch: int, dtype: str | None) -> Compared | None:

@@ -88,7 +88,7 @@ _FUNCTIONS = frozenset(
 _OPEN_NAMES = frozenset(
     {
         *("open", "input", "exec", "eval", "compile", "globals", "locals", "vars", "dir", "breakpoint", "id", "hash"),
-        *("print", "set", "frozenset", "help", "exit", "quit", "memoryview", "delattr"),
+        *("print", "repr", "ascii", "set", "frozenset", "help", "exit", "quit", "memoryview", "delattr"),
     }
 )
 """Names of Python by which code reads or writes more, or that differ from run to run, as the order of a set does."""
@@ -97,6 +97,7 @@ _ATTRIBUTES_BY_NAME = frozenset({"getattr", "hasattr", "setattr"})
 
 _OPEN_ATTRIBUTES = frozenset(
     {
+        *("DataParallel", "DistributedDataParallel"),
         *("cuda", "xpu", "mps", "from_file", "numpy", "data_ptr", "is_pinned", "pin_memory"),
         *("builtins", "importlib", "inspect", "io", "json", "os", "pathlib", "random", "subprocess", "sys", "time"),
         *("torch", "torchvision"),

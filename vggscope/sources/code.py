@@ -31,9 +31,6 @@ _WORD = re.compile(
 _CALL = re.compile(r"(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*(?P<arguments>\(.*\))?", re.DOTALL)
 
 
-BUILT_WITH_WEIGHTS = "the model reads values while it is built: it was built with its weights"
-
-
 @record
 class ModelCall:
     """A word `where:name(arguments)`: `where` is a path to a file or a module's dotted name."""
@@ -77,22 +74,19 @@ def origin(word: str) -> tuple[str, dict[str, str]]:
     return os.path.basename(where), {"code": digest(repr((sources, searched)).encode())}
 
 
-def is_repeatable(network: Network) -> bool:
-    """Whether a model has not read values, which are random weights and may shape it."""
-    return not network.reads_values and BUILT_WITH_WEIGHTS not in network.warnings
-
-
 def load(word: str, options: BuildOptions) -> Network:
     """The Network of the module that the word's class or function makes.
 
     Raises ModelError, with the line of the user's code, where that cannot be imported or built.
     """
+    from vggscope.sources.cache import decline
     from vggscope.sources.user_import import isolated_import
     from vggscope.trace.build import without_data
     from vggscope.trace.network import network_of
+    from vggscope.trace.random_reads import random_reads
     from vggscope.trace.source_line import noting_built_modules
 
-    call = parse(word)
+    call, reads = parse(word), random_reads()
     traced = partial(
         network_of,
         name=word,
@@ -102,7 +96,13 @@ def load(word: str, options: BuildOptions) -> Network:
         backward=options.backward,
     )
     with isolated_import(call.where), noting_built_modules():
-        name, make = _factory(call, options)
+        with reads:
+            name, factory = _factory(call, options)
+
+        def make() -> nn.Module:
+            with reads:
+                return factory()
+
         notes: tuple[str, ...] = () if call.name else (f"{call.where} names no class: its only one, {name}, was taken",)
         notes += (f"of {call.where} these were run: {RUN}",) if is_notebook(call.where) else ()
         try:
@@ -111,9 +111,12 @@ def load(word: str, options: BuildOptions) -> Network:
             if not _reads_values(error.__cause__):
                 raise
             network = traced(make())
-            notes = (*notes, BUILT_WITH_WEIGHTS)
+            notes = (*notes, "the model reads values while it is built: it was built with its weights")
+            reads.found = True
         else:
             network = traced(module, rebuild=make)
+        if reads.found or network.reads_values:
+            decline()
         return replace(network, warnings=(*network.warnings, *notes))
 
 

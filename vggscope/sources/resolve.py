@@ -99,11 +99,6 @@ class Source:
         """What a word depends on besides the libraries, by the source's own rule; None for a library's model."""
         return getattr(self._module, "origin", None)
 
-    def is_repeatable(self, network: Network) -> bool:
-        """Whether a word's model is the same the next time, if nothing that it depends on has changed."""
-        function: Callable[[Network], bool] | None = getattr(self._module, "is_repeatable", None)
-        return function is None or function(network)
-
     def library_model(self, word: str) -> tuple[str, int | None] | None:
         """The library's model that the word is or belongs to, as a word, and its classes where they are not its own."""
         function: Callable[[str], tuple[str, int | None] | None] | None = getattr(self._module, "library_model", None)
@@ -211,7 +206,7 @@ def _loaded(source: Source, word: str, options: BuildOptions) -> Network:
         return load()
     from vggscope.sources.cache import remembered
 
-    return remembered(word, options, load, source.origin, source.is_repeatable)
+    return remembered(word, options, load, source.origin)
 
 
 def _import_torch() -> None:
