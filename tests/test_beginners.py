@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vggscope.errors import ModelError
-from vggscope.sources import libraries
+from vggscope.sources import library_names
 
 MY_VGG = """
 from torch import nn
@@ -238,10 +238,10 @@ def test_a_library_that_is_not_installed(vggscope, monkeypatch) -> None:
 def test_a_former_name_of_a_model_is_taken(monkeypatch) -> None:
     """timm's `adv_inception_v3` stands in a table of renamed models alone."""
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    libraries.check("timm:adv_inception_v3", cache=False)
-    libraries.check("timm:vgg16.tv_in1k", cache=False)
+    library_names.check("timm:adv_inception_v3", cache=False)
+    library_names.check("timm:vgg16.tv_in1k", cache=False)
     with pytest.raises(ModelError, match="timm has no model 'adv_inception_v5'"):
-        libraries.check("timm:adv_inception_v5", cache=False)
+        library_names.check("timm:adv_inception_v5", cache=False)
 
 
 def test_the_table_has_at_least_fifty_lines() -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import inspect
-import sys
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import MissingTool, ModelError, printable
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.sources import stand_ins
-from vggscope.sources.library_names import is_quoted_in, matching, names_in
+from vggscope.sources.library_errors import missing, no_model
 from vggscope.suppress import suppress_output
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import nn
 
@@ -33,25 +29,6 @@ _FRAMES = 16
 def claims(word: str) -> bool:
     """Whether the word begins with `torchvision:` or `timm:`."""
     return word.startswith(("torchvision:", "timm:"))
-
-
-def check(word: str, cache: bool) -> None:
-    """Raise for a word that names no single model of an installed library, without importing the library.
-
-    Raises ModelError for a pattern and for a name that the library does not have, MissingTool where the library is not
-    installed. A library that is imported already may have more models than its source: `build` checks those names.
-    """
-    library, _, name = word.partition(":")
-    if matching(word, cache=cache) is not None:
-        raise ModelError(f"{word!r} is a pattern, and one model is needed", f"write vggscope compare {word!r}")
-    if library in sys.modules or stand_ins.names(library):
-        return
-    if importlib.util.find_spec(library) is None:
-        raise _missing(library)
-    known = names_in(library, cache=cache)
-    # timm's names may end with a tag, such as `vgg16.tv_in1k`; it takes the former names of models too.
-    if name.partition(".")[0] not in known and not is_quoted_in(library, name):
-        raise _no_model(library, name, known)
 
 
 def load(word: str, options: BuildOptions) -> Network:
@@ -85,16 +62,10 @@ def build(word: str, options: BuildOptions) -> nn.Module:
     known = names(library)
     # timm's list has no names with a tag, such as `vgg16.tv_in1k`.
     if name not in known and not (library == "timm" and _timm().is_model(name)):
-        raise _no_model(library, name, known)
+        raise no_model(library, name, known)
     options.refuse_column_options(f"{word} is built as its library defines it")
     arguments = {} if options.num_classes is None else {"num_classes": options.num_classes}
     return _build_timm(name, arguments) if library == "timm" else _build_torchvision(name, arguments)
-
-
-def _no_model(library: str, name: str, known: Sequence[str]) -> ModelError:
-    near = difflib.get_close_matches(name, known, n=3)
-    remedy = f"near it: {', '.join(near)}" if near else "vggscope list --refs shows models, such as vgg16"
-    return ModelError(f"{library} has no model {printable(name)!r}", remedy)
 
 
 def _build_timm(name: str, arguments: Mapping[str, int]) -> nn.Module:
@@ -219,8 +190,4 @@ def _library(name: str, module: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise _missing(name) from None
-
-
-def _missing(library: str) -> MissingTool:
-    return MissingTool(f"{library} is not installed", f"pip install {library}")
+        raise missing(name) from None

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
-from vggscope.errors import MissingTool, ModelError, printable
+from vggscope.errors import ModelError, printable
 from vggscope.sources import stand_ins
+from vggscope.sources.library_errors import missing, no_model
 from vggscope.units import natural_order
 
 _REGISTERED = re.compile(rb"^@register_model\b(?:\(name=[\"'](\w+)[\"']\))?.*?^def (\w+)", re.MULTILINE | re.DOTALL)
+
+
+def check(word: str, cache: bool) -> None:
+    """Raise for a word that names no single model of an installed library, without importing the library.
+
+    Raises ModelError for a pattern and for a name that the library does not have, MissingTool where the library is not
+    installed. A library that is imported already may have more models than its source: their names are checked when
+    they are built.
+    """
+    library, _, name = word.partition(":")
+    if matching(word, cache=cache) is not None:
+        raise ModelError(f"{word!r} is a pattern, and one model is needed", f"write vggscope compare {word!r}")
+    if library in sys.modules or stand_ins.names(library):
+        return
+    if importlib.util.find_spec(library) is None:
+        raise missing(library)
+    known = names_in(library, cache=cache)
+    # timm's names may end with a tag, such as `vgg16.tv_in1k`; it takes the former names of models too.
+    if name.partition(".")[0] not in known and not is_quoted_in(library, name):
+        raise no_model(library, name, known)
 
 
 def names_in(library: str, *, cache: bool = True) -> tuple[str, ...]:
@@ -69,7 +91,7 @@ def matching(word: str, *, cache: bool = True) -> tuple[str, ...] | None:
         return None
     known = names_in(library, cache=cache)
     if not known:
-        raise MissingTool(f"{library} is not installed", f"pip install {library}")
+        raise missing(library)
     names = [name for name in known if fnmatchcase(name, pattern)]
     if not names:
         raise ModelError(f"no model of {library} matches {printable(pattern)!r}", _near(library, pattern, known))

@@ -3,7 +3,6 @@
 Each kind is one file in this folder with the functions
 
     claims(word) -> bool                 whether the word is meant as this kind
-    check(word, cache) -> None           only for a source that runs code: raises what is known without torch
     load(word, options) -> Network
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
     inputs(word) -> Inputs | None        only for a source whose words hold the inputs that a model was run on
@@ -47,6 +46,7 @@ class Source:
     """A kind of MODEL word: its title and an example for messages, and the name of its file in this folder.
 
     `is_stored`: Networks of this kind are kept in the cache. `is_user_code`: its words run code of the user's.
+    `checks`: the file in this folder with `check(word, cache)`, which raises for a word whose model is missing.
     """
 
     title: str
@@ -54,6 +54,7 @@ class Source:
     file: str
     is_stored: bool = False
     is_user_code: bool = False
+    checks: str = ""
 
     @property
     def _module(self) -> Any:
@@ -65,9 +66,8 @@ class Source:
 
     def check(self, word: str, cache: bool) -> None:
         """Raise ModelError or MissingTool for a word whose model is known to be missing before torch is imported."""
-        function: Callable[[str, bool], None] | None = getattr(self._module, "check", None)
-        if function is not None:
-            function(word, cache)
+        if self.checks:
+            import_module(f"vggscope.sources.{self.checks}").check(word, cache)
 
     def load(self, word: str, options: BuildOptions) -> Network:
         """The word's Network."""
@@ -121,8 +121,21 @@ SOURCES = (
     Source("a network of MatConvNet", "imagenet-vgg-verydeep-16.mat", "matconvnet"),
     Source("a model of Lua Torch", "model.t7", "torch7"),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
-    Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries", is_stored=True),
-    Source("your own code", "path/file.py:Net, package.module:make_net", "code", is_stored=True, is_user_code=True),
+    Source(
+        "a model of torchvision or timm",
+        "torchvision:vgg16, timm:vgg16",
+        "libraries",
+        is_stored=True,
+        checks="library_names",
+    ),
+    Source(
+        "your own code",
+        "path/file.py:Net, package.module:make_net",
+        "code",
+        is_stored=True,
+        is_user_code=True,
+        checks="code",
+    ),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', "notation"),
 )
 
