@@ -404,6 +404,8 @@ FIXED_READS = {
     "a sum of a range": "int(torch.arange(4).sum())",
     "a list": "len(torch.linspace(0, 1, 5).tolist())",
     "one of several": "int([x for x in torch.linspace(1, 4, 4)][2])",
+    "initial values": "nn.init.trunc_normal_(nn.Linear(9, 8).weight, std=0.02).shape[0]",
+    "a library's model": "len(torchvision.models.swin_t().features)",
     "a shape": "nn.Linear(9, 8).weight.shape[0]",
     "a size": "nn.Linear(9, 8).weight.size(0) + nn.Linear(9, 8).weight.numel()",
 }

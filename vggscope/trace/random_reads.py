@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ _SHAPED_BY_VALUES = frozenset(
 """Functions whose results have a shape that depends on values."""
 
 
+_FOR_VALUES = ("torch.nn.init",)
+"""Modules whose code reads values to compute others of the same shape."""
+
+
 def random_reads() -> Any:
     """Return a context manager whose `found` is whether code within it reads values that differ from run to run.
 
@@ -67,7 +72,8 @@ def random_reads() -> Any:
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
-            self.found = self.found or self._fixed.reads_others(func, args, kwargs or {}, result)
+            if self._fixed.reads_others(func, args, kwargs or {}, result):
+                self.found |= sys._getframe(1).f_globals.get("__name__") not in _FOR_VALUES
             return result
 
     return RandomReads()
