@@ -319,6 +319,14 @@ def test_a_batch_axis_without_a_size_is_refused(model: str | nn.Module) -> None:
             vggscope.summary(model, batch_axis=axis)
 
 
+def test_an_unknown_argument_names_the_nearest() -> None:
+    for model in (nn.Linear(4, 2), "A"):
+        with pytest.raises(OptionError, match=r"unknown option 'inputsize', did you mean input_size\?"):
+            vggscope.summary(model, inputsize=(3, 32, 32))
+    with pytest.raises(OptionError, match=r"^num_classes: a module is taken as it is"):
+        vggscope.summary(nn.Linear(4, 2), (4,), num_classes=3, cache=False)
+
+
 def test_the_note_on_a_chosen_reference_names_the_argument_or_the_option(tmp_path, vggscope) -> None:
     """Without a reference, the note says how to name one: in Python the argument, on the command line the option."""
     found = diff(features_and_head())

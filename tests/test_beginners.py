@@ -157,6 +157,12 @@ REFUSED = [
     (("D", "E"), "several models: vggscope compare D E"),
     (("summary", "nb.ipynb:model"), "model in nb.ipynb is the value of a call, and of a notebook no call is run\nname"),
     (("xyzzy",), "'xyzzy' is neither a command nor a model\ncommands are summary"),
+    (("summary", "xyzzy"), "unknown model 'xyzzy'\na model is a column or its name (D, vgg16), torchvision:resnet50"),
+    (("compare", "*"), "did you mean torchvision:*?\nwrite vggscope compare 'torchvision:*'"),
+    (("compare", "D", "--jobs", "x"), "vggscope: --jobs is a whole number, not 'x'\nsee vggscope compare --help\n"),
+    (("summary", "D", "--batch", "1.5"), "vggscope: --batch is a whole number, not '1.5'\n"),
+    (("memory", "D", "--weight-decay", "x"), "vggscope: --weight-decay is a number, not 'x'\n"),
+    (("diagram", "D", "--width", "w: 'x'", "-o", "a.svg"), "vggscope: --width is a number, not \"w: 'x'\"\n"),
     (("summary", "conv3-64", "conv3-64"), "a line of notation is one word"),
     (("summary", "64", "64", "M"), "a line of notation is one word"),
     (("summary", "conv", "3-64"), 'one word: vggscope summary "conv3-64"'),
@@ -193,6 +199,7 @@ def test_a_refusal_says_what_would_work(vggscope, words, said) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert 1 <= ran.err.count("\n") <= 2
+    assert max(map(len, ran.err.splitlines())) <= 3 * 80
 
 
 WITHOUT_TORCH = [

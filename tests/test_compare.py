@@ -433,6 +433,8 @@ def test_a_line_for_each_model(jobs: str, factories: str, vggscope, tmp_path: Pa
 
 
 BAD_MANY = [
+    (("A", "--sort", "mac"), "did you mean macs?", "--sort is one of model, params, macs, activations, inference, tr"),
+    (("A", "--sort", "mac"), "did you mean macs?", "training, depth, weight_layers, field"),
     (("A", "--sort", "mcas"), "unknown figure to sort by 'mcas', did you mean macs?", "params"),
     (("A", "--top", "3"), "--top without --sort", "--sort macs"),
     (("A", "--sort", "macs", "--order", "down"), "unknown order", "ascending"),

@@ -31,6 +31,7 @@ from vggscope.errors import (
     check_count,
     names_options,
     naming_options,
+    nearest,
     option,
     printable,
     received,
@@ -187,8 +188,10 @@ def _network(
         raise ModelError(
             f"{type(model).__name__} is not a model", f"a model is a word, an nn.Module or a Network{several}"
         )
-    if set(options) - {*INPUT_OPTIONS, "cache"}:
-        raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
+    _refuse_unknown(options)
+    building = [name for name in options if name not in (*INPUT_OPTIONS, "cache")]
+    if building:
+        raise OptionError(f"{', '.join(building)}: a module is taken as it is", "options build a model from a word")
     name = type(model).__name__
     return network_of(model, name, inputs, steps=steps, batch=batch, backward=backward, memory=memory)
 
@@ -1221,7 +1224,8 @@ def _paper_columns() -> tuple[Published, ...]:
 def _ranking(sort: str | None, order: str | None, top: int | None) -> Ranking | None:
     """The order of the models; None for the one given. Raises OptionError for an unknown one."""
     from vggscope.analysis.compare import ORDERS, SORTS, Ranking
-    from vggscope.render.compare import ALIASES
+    from vggscope.document import typed
+    from vggscope.render.compare import ALIASES, COLUMNS
 
     if sort is None:
         useless = _first_given(order=order, top=top)
@@ -1230,7 +1234,7 @@ def _ranking(sort: str | None, order: str | None, top: int | None) -> Ranking | 
         return None
     key = ALIASES.get(sort.strip().lower(), sort)
     if key not in SORTS:
-        raise unknown("figure to sort by", sort, SORTS, "sort")
+        raise unknown("figure to sort by", sort, [typed(column) for column in COLUMNS if column.key in SORTS], "sort")
     if order is not None and order not in ORDERS:
         raise unknown("order", order, ORDERS)
     if top is not None:
@@ -1450,12 +1454,18 @@ def _batch_of(shown: Network, inputs: Inputs) -> int:
     return size.shape[0] if size is not None and is_batch else shown.given_batch
 
 
-def _source_options(inputs: Inputs | None, options: ModelOptions) -> BuildOptions:
-    """The options of a model as `sources` takes them. Raises OptionError for an unknown one."""
+def _refuse_unknown(options: ModelOptions) -> None:
+    """Raise OptionError for an option that no model has. It names the nearest one."""
     known = (*WordOptions.__annotations__, *INPUT_OPTIONS)
     unknown_option = next((name for name in options if name not in known), None)
     if unknown_option is not None:
-        raise OptionError(f"unknown option {unknown_option!r}", f"options are {', '.join(known)}")
+        near = nearest(unknown_option, ("input_size", *known))
+        raise OptionError(f"unknown option {unknown_option!r}{near}", f"options are input_size, {', '.join(known)}")
+
+
+def _source_options(inputs: Inputs | None, options: ModelOptions) -> BuildOptions:
+    """The options of a model as `sources` takes them. Raises OptionError for an unknown one."""
+    _refuse_unknown(options)
     building: dict[str, Any] = {name: value for name, value in options.items() if name not in INPUT_OPTIONS}
     built = replace(BuildOptions(), **building)
     size = inputs.image_shape(3) if inputs is not None and inputs.is_one_image else None

@@ -86,16 +86,23 @@ def keys_of(
     keys = []
     for name in filter(None, (part.strip().lower() for part in names)):
         if name not in by_name:
-            # Headings, but for those that are awkward to type.
-            known = (column.title.lower() if column.title.isalpha() else column.key for column in columns)
             raise OptionError(
                 f"no column is named {printable(name)!r}{nearest(name, by_name)}",
-                f"{option('columns')} takes {', '.join(known)}",
+                f"{option('columns')} takes {', '.join(map(typed, columns))}",
             )
         keys.append(by_name[name])
     if not keys:
         raise OptionError(f"{option('columns')} names no column", f"for example {option('columns', ','.join(example))}")
     return tuple(dict.fromkeys(keys))
+
+
+def typed(column: Column) -> str:
+    """The name by which a message lists a column: its heading, or its key where the heading is awkward to type.
+
+    >>> typed(Column("macs", "MACs")), typed(Column("weight_layers", "weight layers"))
+    ('macs', 'weight_layers')
+    """
+    return column.title.lower() if column.title.isalpha() else column.key
 
 
 def data_table(keys: Sequence[str], rows: Iterable[tuple[object, ...]]) -> Table:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, printable
 
 OWN = "Options"
 """The heading of the options that only this command takes."""
@@ -147,7 +147,7 @@ _COLOUR_OPTIONS = frozenset(f"--{no}{word}" for no in ("", "no-") for word in ("
 
 def require_model(word: str, commands: Sequence[str]) -> None:
     """Raise OptionError unless a word that is no command is a model. It names the nearest command, or `explain`."""
-    from vggscope.sources.resolve import is_model, kinds
+    from vggscope.sources.resolve import is_model
     from vggscope.sources.unknown import meant, meant_pattern, several_models, unknown_model
     from vggscope.tutorials import TOPICS
 
@@ -160,7 +160,7 @@ def require_model(word: str, commands: Sequence[str]) -> None:
     if near:
         raise OptionError(f"unknown command {word!r}, did you mean {near[0]}?", "see vggscope --help")
     if meant(word) or meant_pattern(word) or several_models(word):
-        raise unknown_model(word, kinds())
+        raise unknown_model(word)
     raise OptionError(f"{word!r} is neither a command nor a model", f"commands are {', '.join(commands)}")
 
 
@@ -170,7 +170,10 @@ def usage_error(error: Any, command: str = "") -> tuple[str, str]:
     path = ctx.command_path if ctx is not None else f"vggscope {command}".rstrip()
     problem, remedy = " ".join(str(error.format_message()).split()), f"see {path} --help"
     option = getattr(error, "option_name", None)
-    if "No such option" in problem and option:
+    if number := re.search(r"Invalid value for '(--[\w-]+)'[^:]*: (.*) is not a valid (int|float)", problem):
+        kind = "a whole number" if number[3] == "int" else "a number"
+        problem = f"{number[1]} is {kind}, not {printable(number[2])}"
+    elif "No such option" in problem and option:
         known = _options(ctx)
         near = [name for name in known if name == _MEANT_OPTIONS.get(option)]
         near = near or difflib.get_close_matches(option, known, n=1, cutoff=0.65)

@@ -197,7 +197,7 @@ def resolve(word: str, options: BuildOptions | None = None) -> Network:
     """The Network that a word names.
 
     A library's model is read from the cache or written to it, unless other code may have changed the library in this
-    process. Raises ModelError, with the list of kinds, where no source claims the word.
+    process. Raises ModelError where no source claims the word.
     """
     options = options or BuildOptions()
     source, full = _source_of(word, options)
@@ -372,7 +372,7 @@ def _known_source(word: str) -> tuple[Source, str]:
     if claimed is None:
         from vggscope.sources.unknown import unknown_model
 
-        raise unknown_model(word.strip(), kinds())
+        raise unknown_model(word.strip())
     refusal = _refusal.get()
     if refusal is not None and claimed[0].is_user_code:
         raise ModelError(f"{printable(word.strip())} is Python code, {refusal[0]}", refusal[1])

@@ -24,8 +24,15 @@ _HUB = "hf-hub:"
 """What timm writes before the name of a model on the Hugging Face Hub."""
 
 
-def unknown_model(word: str, kinds: str) -> ModelError:
-    """The error for a word. `kinds` lists what a model may be."""
+_KINDS = (
+    "a model is a column or its name (D, vgg16), torchvision:resnet50, my_vgg.py:Net, a file (weights.pth, model.onnx)"
+    ' or notation ("conv3-64 maxpool FC-10"); vggscope summary --help lists all kinds'
+)
+"""The usual kinds of models; all of them would fill the terminal."""
+
+
+def unknown_model(word: str) -> ModelError:
+    """The error for a word."""
     shown = printable(word, longest=60)
     if elsewhere := _elsewhere(word):
         return ModelError(f"{shown} is {elsewhere[0]}", elsewhere[1])
@@ -40,7 +47,7 @@ def unknown_model(word: str, kinds: str) -> ModelError:
         return ModelError(
             f"unknown model {shown!r}{near}", "a model is also a file or your own class, see vggscope list"
         )
-    return ModelError(f"unknown model {shown!r}", f"a model is {kinds}")
+    return ModelError(f"unknown model {shown!r}", _KINDS)
 
 
 def _elsewhere(word: str) -> tuple[str, str] | None:
