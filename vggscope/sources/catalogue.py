@@ -199,7 +199,7 @@ _TORCH_NAMES = {
     **dict.fromkeys(("Activation", "AlwaysDropout", "CallResult", "Elementwise", "Overwriting", "Recorded"), ()),
     **dict.fromkeys(("Reduction", "Registered", "Slice", "Uncounted", "Unknown", "View"), ()),
     **dict.fromkeys(("Lookup", "StoredWeight", "WithComputedWeights", "WithConstants", "WithMasks"), ()),
-    "WithWeightInputs": (),
+    **dict.fromkeys(("RewrittenWeight", "WithWeightInputs"), ()),
 }
 """torch's names of the ops whose class has another one. Those without a name stand for many functions, or for none."""
 
