@@ -90,14 +90,15 @@ from warm import made, size; from torchinfo import summary
 module = made({name!r}); print(summary(module, (1, *size(module)), device="meta"))"""
 
 TEXT = """Milliseconds of CPU time to analyse an nn.Module in a warm process: torchvision's models, and timm's at the
-size that they state. "Same content" is what torchinfo shows: shapes, parameters and MACs. "All" is a whole `summary`,
-with the peak memory of training and inference and receptive fields. "Faster" names the tools that take less time than
-vggscope for the same content, with our time as a multiple of theirs. The times are medians of calls after a first one,
-in which vggscope learns what torch returns for each kind of call; "first" is that of the first call for the same
-content, in a process that has analysed other models. "Runs" is how often vggscope runs forward for it: more than once
-where the run on one sample does not tell what other batches do. The other tools run it once, so their figures hold for
-one batch in evaluation. "Cold" is the CPU seconds of the whole program, once for each model: vggscope's `summary` of a
-word the first time and the second time, and a script that prints torchinfo's summary of the module on the meta device.
+size that they state. "Same content" is what torchinfo shows: shapes, parameters and MACs (a trace without memory and
+receptive fields, which no public function returns alone). "All" is a whole `summary`, with the peak memory of
+training and inference and receptive fields. "Faster" names the tools that take less time than vggscope for the same
+content, with our time as a multiple of theirs. The times are medians of calls after a first one, in which vggscope
+learns what torch returns for each kind of call; "first" is that of the first call for the same content, in a process
+that has analysed other models. "Runs" is how often vggscope runs forward for it: more than once where the run on one
+sample does not tell what other batches do. The other tools run it once, so their figures hold for one batch in
+evaluation. "Cold" is the CPU seconds of the whole program, once for each model: vggscope's `summary` of a word the
+first time and the second time, and a script that prints torchinfo's summary of the module on the meta device.
 {failures}
 
 {head}

@@ -85,11 +85,11 @@ training and inference and the receptive fields, which takes most of its time.
 
 {growth}
 
-The cost is linear in the number of layers and models. It depends neither on the input size nor on the batch: the size
-of every tensor is a linear function of the batch, so a step is simulated once for all batches. Above some thousand
-layers Python's garbage collector adds to the linear cost. A grid of networks, sizes, batches, optimizers and dtypes
-simulates each network once per element size: {estimates} estimates of a training step's memory took {seconds:.1f} s on
-one core.
+The cost is linear in the number of layers and models; a layer is a convolution with its ReLU, two rows. It depends
+neither on the input size nor on the batch: the size of every tensor is a linear function of the batch, so a step is
+simulated once for all batches. A layer costs somewhat more in a network of ten thousand than in one of a hundred. A
+grid of networks, sizes, batches, optimizers and dtypes simulates each network once per element size: {estimates}
+estimates of a training step's memory took {seconds:.1f} s on one core.
 """
 
 
