@@ -713,3 +713,31 @@ def test_a_list_that_forward_replaces_frees_its_tensors() -> None:
     assert module.log is log
     assert log == []
     assert vggscope.measure(module, input_size=(3, 32, 32), mode="inference").difference_bytes == 0
+
+
+def test_a_gradient_that_a_hook_keeps_has_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Tensor] = []
+
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x)
+            if y.requires_grad:
+                y.register_hook(kept.append)
+            return y * 2
+
+    monkeypatch.setattr(Network, "predicts_memory", property(lambda network: False))
+    recorded(Keeps(), (6,), StepRequest(trains=True, samples=3))
+    gradient = kept[-1]
+    uses: tuple[Callable[[], object], ...] = (
+        gradient.clone,
+        gradient.share_memory_,
+        lambda: gradient.untyped_storage().copy_(torch.zeros(12).untyped_storage()),
+        lambda: torch.empty(0).set_(gradient.untyped_storage(), 0, (12,), (1,)).sum(),
+    )
+    for use in uses:
+        with pytest.raises(RuntimeError, match="a recorded step"):
+            use()

@@ -318,7 +318,10 @@ class _WatchedStep:
         finally:
             if collects:
                 gc.enable()
-        return replace(self.storages.recording(self._gradients()), replaced=self._replaced())
+        recording = replace(self.storages.recording(self._gradients()), replaced=self._replaced())
+        if self.operators is not None:
+            self.storages.close()
+        return recording
 
     def _replaced(self) -> frozenset[str]:
         """Return the buffers whose storages the module no longer holds after a first step."""
@@ -523,7 +526,7 @@ class _Storages:
         self._storages: list[StorageUse] = []
         self._changes: list[StorageChange] = []
         self._numbers: dict[int, int] = {}
-        self._references: dict[int, object] = {}
+        self._references: dict[int, ref[Any]] = {}
         self._ignored: list[object] = []
         self._stopped = self._ignores = False
         self._node, self._before_node = NO_NODE, 0
@@ -606,6 +609,15 @@ class _Storages:
     def stop(self) -> None:
         """End the log: what is alive stays so."""
         self._stopped = True
+
+    def close(self) -> None:
+        """Let torch refuse the data of the storages that are alive: a hook may keep one, which has no memory."""
+        import torch
+
+        for reference in list(self._references.values()):
+            storage = reference()
+            if storage is not None:
+                torch._C._set_storage_data_ptr_access_error_msg(storage._cdata, "a recorded step has no data")
 
     def has_kept(self, gradients: Iterable[Tensor]) -> bool:
         """Whether storages of the step are alive besides those of the gradients."""
