@@ -34,7 +34,7 @@ NARROWEST, WIDEST, BAR = 7.0, 14.0, 0.17
 """In inches: the least and the largest width of the page, and the width of a layer between them."""
 
 MOST_MARKS = 60
-"""How many unknown values are marked one by one."""
+"""How many bars a page has room for that are marked as unknown one by one."""
 
 MIB = 2**20
 
@@ -96,12 +96,16 @@ def _draw_panel(axes: Axes, panel: LayerPanel, report: Summary, theme: Theme) ->
     plain_axes(axes, theme)
     axes.set_facecolor(theme.page)
     axes.set_title(panel.title, loc="left", fontsize=BODY, fontweight="bold", color=theme.ink)
-    axes.yaxis.set_major_locator(_few_ticks())
-    axes.yaxis.set_major_formatter(lambda value, _: panel.shown(value))
+    if top:
+        axes.yaxis.set_major_locator(_few_ticks())
+        axes.yaxis.set_major_formatter(lambda value, _: panel.shown(value))
+    else:
+        axes.set_yticks([])
     axes.grid(axis="y", color=theme.track, linewidth=0.6)
     axes.set_axisbelow(True)
     unknown = [place for place, value in enumerate(values) if value is None]
-    for place in unknown[:MOST_MARKS]:
+    apart = -(-len(values) // MOST_MARKS)  # marks of narrower bars would overlap
+    for place in unknown[::apart]:
         axes.text(place, 0, UNKNOWN, ha="center", va="bottom", fontsize=SMALL, color=theme.ink)
     if top:
         _mark_top(axes, panel, report, values.index(top), top, theme)
