@@ -1796,7 +1796,7 @@ def data_of_another_tensor():
         y = self.layer(x)
         seen = torch.zeros(2)
         before = (seen * 2).sum()
-        seen.data = y.detach()[:, 1:].t().double()
+        seen.data = y.detach()[:, 1:].t()
         return y * before + (seen * 2).sum()
 
     return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6),)
