@@ -5,7 +5,6 @@ from __future__ import annotations
 import pkgutil
 import re
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 from vggscope import ops
 from vggscope.errors import MissingTool
@@ -217,6 +216,8 @@ def packages() -> tuple[Installed, ...]:
 
 
 def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # takes a tenth of a summary's time
+
     try:
         return version(name)
     except PackageNotFoundError:

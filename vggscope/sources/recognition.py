@@ -31,7 +31,6 @@ from vggscope.ops.base import Shape, numel
 from vggscope.progress import step
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES, models_with_keys, recalled_keys, remember_keys
-from vggscope.sources.catalogue import published_counts
 from vggscope.sources.library_names import names_in
 from vggscope.sources.resolve import has_unchanged_libraries, resolve, resolve_module
 from vggscope.sources.timm_sizes import fitting, index
@@ -336,6 +335,8 @@ def _named(inspection: Inspection) -> Iterator[str]:
 
 def _counted(inspection: Inspection) -> list[str]:
     """The models of torchvision with the nearest numbers of parameters, for the file's classes or for ImageNet's."""
+    from vggscope.sources.catalogue import published_counts  # imports much that is not needed elsewhere
+
     total = inspection.params
     counts = {total}
     repeated = Counter(layer.shape for layer in inspection.layers)
