@@ -28,8 +28,8 @@ def check(word: str, cache: bool) -> None:
     library, _, name = word.partition(":")
     if matching(word, cache=cache) is not None:
         raise ModelError(f"{word!r} is a pattern, and one model is needed", f"write vggscope compare {word!r}")
-    if library in sys.modules or stand_ins.names(library):
-        return
+    if library in sys.modules or stand_ins.names(library) or not importlib.util.find_spec("torch"):
+        return  # without torch, that is what is missing
     if importlib.util.find_spec(library) is None:
         raise missing(library)
     known = names_in(library, cache=cache)
