@@ -114,6 +114,22 @@ def test_amp_casts_no_weights_of_another_dtype_than_float32(mode: Any, dtype: to
     assert measured.difference_bytes == 0
 
 
+def test_a_mask_that_is_a_parameter_has_a_half_copy_under_amp() -> None:
+    class Biased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values, self.bias = nn.Linear(16, 48), nn.Parameter(torch.zeros(2, 8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            query, key, value = self.values(x).view(-1, 8, 3, 2, 8).permute(2, 0, 3, 1, 4)
+            return nn.functional.scaled_dot_product_attention(query, key, value, self.bias).flatten(1)
+
+    given = torch.zeros(4, 8, 16)
+    peaks = [vggscope.memory(Biased(), input_data=given, dtype=dtype).peak_bytes for dtype in ("amp", "float32")]
+    assert None not in peaks
+    assert peaks[0] != peaks[1]
+
+
 @pytest.mark.parametrize("dtype", [None, "amp"])
 @pytest.mark.parametrize("frozen", ["", "0.weight", "1", "1.weight"])
 def test_a_linear_layer_saves_what_the_gradients_need(frozen: str, dtype: Any) -> None:

@@ -717,7 +717,9 @@ class StepSimulator:
         scratch = call.scratch[position] if call.scratch and is_new else 0
         further = call.backward_temporaries if is_new else ()
         temporaries = [self.log.allocate("temporary", size) for size in (*[call.size] * scratch, *further)]
-        own = call.gradient_sizes[position] if call.gradient_sizes else call.size if call.broadcasts else size
+        own = call.size if call.broadcasts else size
+        if position < len(call.gradient_sizes):  # further inputs are autocast's copies of weights
+            own = call.gradient_sizes[position]
         tensor = self.log.allocate("temporary", own)
         self.log.release(*temporaries)
         return Gradient(tensor, not call.gradient_sizes or own == size, takes_sum=kind != "new view")
