@@ -537,6 +537,17 @@ def test_another_timm_changes_its_own_models_alone(
     assert load.count == count
 
 
+def test_timm_is_not_remembered_with_a_torchvision_under_development(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, known = Loads("timm:resnet10t"), installed.identity
+    monkeypatch.setattr(installed, "identity", lambda package: None if package == "torchvision" else known(package))
+    remembered("timm:resnet10t", STORED, load)
+    remembered("timm:resnet10t", STORED, load)
+    assert load.count == 2
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("name", ["TIMM_FUSED_ATTN", "TORCH_X", "PYTORCH_X", "CUDA_VISIBLE_DEVICES"])
 def test_another_environment_asks_again(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     load = Loads()

@@ -333,7 +333,7 @@ class _File:
             raise _More
         if node.attr in _READS and not self._reads_counted(node):
             raise _More
-        if not isinstance(node.ctx, ast.Load) and _first_name(node) in self.names:
+        if not isinstance(node.ctx, ast.Load) and _chain(node)[0] in self.names:
             raise _More  # a change of a library or of a module, which other models in the process may meet
         if isinstance(self.parents.get(node), ast.Attribute):
             return
@@ -389,13 +389,8 @@ class _File:
 
         Raises _More for a module of the program that is used as a value.
         """
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name):
-            return None
-        return self._resolved(node.id, parts[::-1])
+        name, parts = _chain(node)
+        return self._resolved(name, parts) if name else None
 
     def _resolved(self, name: str, parts: Sequence[str] = ()) -> str | None:
         """Return the part of a library that a name of this file stands for, with further attributes; None for none."""
@@ -447,11 +442,15 @@ class _File:
         return not reads_own and any(self._path(part) in _COUNTED for part in inside if isinstance(part, ast.Attribute))
 
 
-def _first_name(node: ast.AST) -> str:
-    """Return the name with which a chain of attributes begins; empty if it begins otherwise."""
+def _chain(node: ast.AST) -> tuple[str, list[str]]:
+    """Return the name with which an expression like `torch.nn.Conv2d` begins, and the attributes that follow; an empty
+    name for one that begins otherwise.
+    """
+    parts: list[str] = []
     while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
         node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+    return node.id if isinstance(node, ast.Name) else "", parts[::-1]
 
 
 def _is_body(node: ast.AST, function: ast.FunctionDef | ast.Lambda) -> bool:

@@ -57,18 +57,17 @@ def origin(word: str) -> tuple[str, dict[str, str]]:
     """Return the name of the file that a word names, and what its model depends on besides the libraries.
 
     Raises LookupError if that is not known: where code may read more than files and libraries, in a notebook, in a
-    package that is installed, where a file's text is replaced, and where torchvision is installed for development.
+    package that is installed, and where a file's text is replaced.
     """
     from vggscope.sources.closed_code import sources_of
-    from vggscope.sources.installed import digest, folder_of, identity
+    from vggscope.sources.installed import digest
     from vggscope.sources.user_import import has_replaced_sources, import_root
 
     where = parse(word).where
     sources = None
     if where.endswith(".py") and not has_replaced_sources():
         sources = sources_of(where, str(import_root(where)))
-    is_fixed = folder_of("torchvision") is None or identity("torchvision") is not None
-    if sources is None or not is_fixed:
+    if sources is None:
         raise LookupError(f"what {word} depends on is not known")
     searched = os.getcwd(), sys.path  # a message names files as seen from the current folder
     return os.path.basename(where), {"code": digest(repr((sources, searched)).encode())}

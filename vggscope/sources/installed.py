@@ -41,12 +41,14 @@ COMPILER = "TORCHINDUCTOR"
 def surroundings(library: str) -> dict[str, str]:
     """Return what the Network of a library's model depends on besides its word, as names and texts.
 
-    Raises LookupError if the library or torch is not installed from a wheel, and OSError if a file cannot be read.
+    Raises LookupError if the library or torch is missing, or one of their packages is not installed from a wheel, and
+    OSError if a file cannot be read.
     """
     packages = PACKAGES.get(library, ("torch", "torchvision"))
     versions = {name: text for name in packages if (text := identity(name)) is not None}
-    if not {library, "torch"} <= versions.keys():
-        raise LookupError(f"{library} and torch are not both installed from a wheel")
+    unknown = [name for name in packages if name not in versions]
+    if not {library, "torch"} <= versions.keys() or any(folder_of(name) is not None for name in unknown):
+        raise LookupError(f"{library} needs {', '.join(unknown)}, which is not installed from a wheel")
     variables = sorted(
         (name, value)
         for name, value in os.environ.items()
