@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 
+# The code of users, without doctests: pytest would put its folders on the search path and import it at once.
+collect_ignore = ["replicas", "typed"]
+
 settings.register_profile("suite", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.register_profile("quick", settings.get_profile("suite"), max_examples=6)
 settings.register_profile("fuzz", max_examples=5000, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -236,7 +237,10 @@ def test_a_model_that_is_not_there_is_refused_without_torch(words, said) -> None
 
 def test_a_library_that_is_not_installed(vggscope, monkeypatch) -> None:
     monkeypatch.setattr("vggscope.sources.library_names.names_in", lambda library, *, cache=True: ())
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *others: None if name == "timm" else find(name, *others)
+    )
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     for words in (("summary", "timm:vgg16"), ("compare", "timm:vgg16"), ("compare", "timm:vgg*")):
         assert vggscope(*words, "--no-cache").err == "vggscope: timm is not installed\npip install timm\n"

@@ -21,13 +21,6 @@ from vggscope.vgg.options import BuildOptions
 REPLICAS = Path(__file__).parent / "replicas"
 
 
-@pytest.fixture(autouse=True)
-def search_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the folders of tests that pytest adds: a module there might be meant by an import."""
-    own = str(Path(__file__).parent)
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.startswith(own)])
-
-
 IMPORTS = """
 import math
 import torch

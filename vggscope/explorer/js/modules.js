@@ -133,7 +133,7 @@ function drawRow(row, x, y, width) {
   const name = group ? `${open ? '▾' : '▸'} ${group.name}` : layer.label || layer.name.split('.').pop();
   const about = group ? groupNote(group, size) : layerNote(layer, width);
   const link = svg('a', group
-    ? { role: 'button', 'aria-expanded': String(open), 'data-group': group.id, 'aria-label': `Module ${group.name}, ${plural(size, 'layer')}`, tabindex: -1 }
+    ? { role: 'button', 'aria-expanded': String(open), 'data-group': group.id, tabindex: -1 }
     : { href: `#${encodeURIComponent(layer.key)}`, 'data-place': row.place, tabindex: -1 });
   const shape = open ? '' : times(layer.out);
   const room = width - 24 - textWidth(shape);
