@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError, OptionError
@@ -13,6 +14,7 @@ from vggscope.record import record
 from vggscope.trace.batch_size import NeedsPlainSizes
 from vggscope.trace.constants import ConstantValues, value_of_parameter
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
+from vggscope.trace.kept_outside import note_run
 from vggscope.trace.other_batches import MANY, OtherBatches
 from vggscope.trace.parts import buffers_of, has_usual_parts, parts_of, registered_tensors
 from vggscope.trace.recorder import Constant, Recorder
@@ -73,6 +75,8 @@ class Forward:
             describes=self.describes,
             memory=self.memory,
         )
+        if device == META:
+            note_run(partial(list, recorder.origins))
         watch = Watch(
             recorder,
             self.paths,

@@ -41,6 +41,7 @@ from vggscope.trace.inputs import (
     specified,
     takes_images,
 )
+from vggscope.trace.kept_outside import forgetting_kept
 from vggscope.trace.other_forms import NESTED_REMEDY, other_form
 from vggscope.trace.parts import listed_once, tensors_of
 from vggscope.trace.quantized import has_quantized_tensors
@@ -133,13 +134,14 @@ def network_of(
     wanted = [request.samples or ANY_BATCH * request.for_any_batch for request in steps]
     samples = max(*wanted, batch or 0, 1) if steps or batch else ANY_BATCH
     run_on = partial(_run, module, name, rebuild, samples, memory=memory)
-    with listed_once(module):
-        result = _on_given(module, run_on, spec, example)
-    network = _checked(module, result)
-    if backward:
-        with step(f"running {name} in training mode"):
-            network = with_training(network, result)
-    network = _with_steps(network, result, steps)
+    with forgetting_kept(module):
+        with listed_once(module):
+            result = _on_given(module, run_on, spec, example)
+        network = _checked(module, result)
+        if backward:
+            with step(f"running {name} in training mode"):
+                network = with_training(network, result)
+        network = _with_steps(network, result, steps)
     if not all(network.predicts_step(StepRequest(trains, on_gpu=False)) for trains in (False, True)):
         return network
     return changed(network, answers_any=not (result.reads_sizes or result.reads_mode))

@@ -35,6 +35,7 @@ from vggscope.trace.gpu_kernels import gpu_kernel
 from vggscope.trace.gradient_layouts import contiguous
 from vggscope.trace.gradient_sums import is_gradient_sum_in_place, unshared
 from vggscope.trace.inputs import CallInputs
+from vggscope.trace.kept_outside import note_run
 from vggscope.trace.parts import tensors_of
 from vggscope.trace.preserve import copy_containers, preserved, stored_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
@@ -321,6 +322,7 @@ class _WatchedStep:
         recording = replace(self.storages.recording(self._gradients()), replaced=self._replaced())
         if self.operators is not None:
             self.storages.close()
+            note_run(self.storages.tensors)
         return recording
 
     def _replaced(self) -> frozenset[str]:
@@ -618,6 +620,13 @@ class _Storages:
             storage = reference()
             if storage is not None:
                 torch._C._set_storage_data_ptr_access_error_msg(storage._cdata, "a recorded step has no data")
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors without data that are new, if a storage of the step is alive."""
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        is_alive = any(reference() is not None for reference in self._references.values())
+        return [value for value in gc.get_objects() if type(value) is FakeTensor] if is_alive else []
 
     def has_kept(self, gradients: Iterable[Tensor]) -> bool:
         """Whether storages of the step are alive besides those of the gradients."""
