@@ -36,11 +36,12 @@ from vggscope.cross_checks.reference_tool import (
     on_cpu,
     without_data,
 )
-from vggscope.cross_checks.torchinfo import BIASES, UNSEEN
+from vggscope.cross_checks.torchinfo import BIASES, COMPLEX, UNSEEN
 from vggscope.cross_checks.torchvision import model_name
 from vggscope.cross_checks.verification import Answer, Figure, Verification, verify
 from vggscope.errors import ModelError
 from vggscope.graph import INPUT, Network, module_node, one_input
+from vggscope.inputs import InputSize
 from vggscope.ops.convolution import Convolution
 from vggscope.render.formats import write
 from vggscope.sources.resolve import resolve
@@ -256,6 +257,14 @@ def test_a_layer_that_reads_a_learned_tensor_is_explained_for_torchinfo() -> Non
     result = verify(trace(Pooled(), (5, 8), "pooled"), Pooled())
     amounts = {term.what: term.amount for term in answer(result, "macs", "torchinfo").terms}
     assert amounts == {BIASES: 8 + 3, UNSEEN: -2 * 5 * 8}
+    assert result.agrees is True
+
+
+def test_a_complex_convolution_is_explained_for_torchinfo() -> None:
+    layers = [nn.Conv2d(3, 8, 3, dtype=torch.complex64), nn.Flatten(), nn.Linear(8, 4, dtype=torch.complex64)]
+    result = vggscope.verify(nn.Sequential(*layers), [InputSize((3, 3, 3), dtype="complex64")])
+    amounts = {term.what: term.amount for term in answer(result, "macs", "torchinfo").terms}
+    assert amounts == {BIASES: 8 + 4, COMPLEX: -2 * 8 * 27}
     assert result.agrees is True
 
 

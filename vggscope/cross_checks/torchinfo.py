@@ -38,6 +38,7 @@ UNSEEN = "products of functions and of attention, which it does not see"
 NAMED = "each parameter named after a weight or bias, once for each row of the output, less the MACs"
 TIED = "it counts a tied weight once for each layer"
 WEIGHTS = "each weight of a linear layer once, less its MACs at all positions"
+COMPLEX = "each product of complex numbers once, where torch convolves real numbers three times"
 
 
 def params(module: nn.Module, inputs: CallInputs) -> int:
@@ -110,7 +111,8 @@ def _terms(network: Network, node: Node, module_class: str | None) -> dict[str, 
         return {NAMED: numel(output[:2]) * similar - macs + positions * (weight + bias)}
     if not macs:
         return {SCALES: output[0] * (weight + bias)}
-    return {BIASES: positions * bias, WEIGHTS: positions * weight - macs}
+    is_complex = "Conv" in module_class and (_own(node)[-1].dtype or network.dtype).startswith("complex")
+    return {BIASES: positions * bias, COMPLEX if is_complex else WEIGHTS: positions * weight - macs}
 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
