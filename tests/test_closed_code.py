@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,21 @@ def test_a_compiled_module_is_open(tmp_path: Path) -> None:
     assert of(path) == {"net.py", "blocks.py"}
     (tmp_path / f"blocks{EXTENSION_SUFFIXES[0]}").write_bytes(b"")
     assert of(path) is None
+
+
+def test_a_file_of_which_python_may_run_an_older_text_is_open(tmp_path: Path) -> None:
+    path, second = written(tmp_path, net="import blocks", blocks="x = 1"), 1_700_000_000
+    blocks = tmp_path / "blocks.py"
+    os.utime(blocks, (second + 0.2, second + 0.2))
+    compiled = py_compile.compile(str(blocks))
+    blocks.write_text("x = 2")
+    os.utime(blocks, (second + 0.4, second + 0.4))
+    code = SourceFileLoader("blocks", str(blocks)).get_code("blocks")
+    assert code is not None
+    assert 1 in code.co_consts
+    for after, is_stale in ((0.3, True), (0.8, False), (3600, False), (-3600, False)):
+        os.utime(compiled, (second + after, second + after))
+        assert of(path) == (None if is_stale else {"net.py", "blocks.py"})
 
 
 def test_large_and_many_files_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

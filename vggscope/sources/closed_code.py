@@ -12,12 +12,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import cache_from_source
 
 MOST_FILES = 500
 """Code in more files is not looked at."""
 
 LARGEST_FILE = 2**20
 """The largest file that is looked at, in bytes."""
+
+COARSEST_CLOCK = 0.05
+"""The seconds by which a file system may err in when a file was written."""
 
 _PURE = frozenset(
     {
@@ -166,12 +170,12 @@ class _Closure:
         return self.texts
 
     def add(self, path: str) -> None:
-        """Read a file. Raises _More if there are too many, or it is too large."""
+        """Read a file. Raises _More if there are too many, it is too large, or Python may run another text."""
         if path in self.files:
             return
         with open(path, "rb") as opened:
             text = opened.read(LARGEST_FILE + 1)
-        if len(text) > LARGEST_FILE or len(self.files) >= MOST_FILES:
+        if len(text) > LARGEST_FILE or len(self.files) >= MOST_FILES or _is_compiled_before(path):
             raise _More
         self.texts[path] = text
         self.files[path] = _File(self, path, ast.parse(text))
@@ -210,6 +214,16 @@ class _Closure:
         own, package = os.path.join(folder, f"{last}.py"), os.path.join(folder, last, "__init__.py")
         found.append(own if os.path.isfile(own) and not os.path.isfile(package) else package)
         return list(filter(os.path.isfile, found))  # not where a link leads: Python imports beside the link
+
+
+def _is_compiled_before(path: str) -> bool:
+    """Whether Python compiled a file in the second in which it was last written, before that: it would not notice."""
+    try:
+        compiled = os.path.getmtime(cache_from_source(path))
+    except (OSError, NotImplementedError):
+        return False
+    written = os.path.getmtime(path)
+    return int(compiled) == int(written) and compiled <= written + COARSEST_CLOCK
 
 
 def _package(folder: str) -> list[str]:
