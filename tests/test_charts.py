@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from itertools import combinations
 from math import log10, pi
@@ -70,6 +71,20 @@ def test_a_bubble_stands_at_its_figures() -> None:
         largest = max(other.inference_peak_bytes or 0 for other in comparison.models)
         area = pi * bubble_plot.LARGEST**2 * (model.inference_peak_bytes or 0) / largest
         assert pi * circle.radius**2 == pytest.approx(area)
+
+
+@pytest.mark.parametrize("chart", ["bars", "bubbles"])
+def test_what_all_words_begin_with_is_said_once(chart: str) -> None:
+    def texts(*words: str) -> str:
+        return compared(vggscope.compare(*words), chart=chart).render().decode()
+
+    library = texts("torchvision:vgg11", "torchvision:vgg13")
+    assert "2 models of torchvision" in library
+    assert re.search(r"\bvgg11\b", library)
+    assert "torchvision:vgg11" not in library
+    for mixed in (texts("torchvision:vgg11", "A"), texts("torchvision:vgg11")):
+        assert "torchvision:vgg11" in mixed
+        assert "of torchvision" not in mixed
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -97,8 +97,10 @@ def drawn_models(comparison: Comparison) -> list[Compared]:
     return drawn
 
 
-def paint(figure: Figure, models: Sequence[Compared], left_out: Iterable[str], caption: str, theme: Theme) -> None:
-    """Draw the chart on a figure of SIZE."""
+def paint(
+    figure: Figure, models: Sequence[Compared], left_out: Iterable[str], source: str, caption: str, theme: Theme
+) -> None:
+    """Draw the chart on a figure of SIZE. `source` says of which library all models are."""
     figure.set_layout_engine("none")
     width, height = SIZE[0] * 72, SIZE[1] * 72
     across = _scale([float(model.macs or 0) for model in models], width - LEFT - RIGHT)
@@ -112,7 +114,7 @@ def paint(figure: Figure, models: Sequence[Compared], left_out: Iterable[str], c
     axes.set_ylabel("parameters", color=theme.ink, fontsize=BODY)
     missing = ", ".join(literal(name, 60) for name in left_out)
     note = f"; not drawn, since a figure is not known: {missing}" if missing else ""
-    head = f"{len(models)} models by MACs, parameters, memory and depth"
+    head = f"{len(models)} models{source} by MACs, parameters, memory and depth"
     figure.text(LEFT / width, 1 - 20 / height, head, fontsize=TITLE, fontweight="bold", color=theme.ink)
     text = literal(f"{caption}{note}", width - LEFT - 10)
     figure.text(LEFT / width, 1 - 36 / height, text, fontsize=SMALL, color=theme.muted)

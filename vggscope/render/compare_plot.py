@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
@@ -67,18 +68,26 @@ def plot(comparison: Comparison, theme: str = "light", chart: str = "bars") -> P
     """The models side by side, as one of CHARTS. Raises OptionError for an unknown theme or chart, for too many models,
     and if no model has the figures.
     """
-    models = comparison.models
+    models, source = _without_source(comparison.models)
     if chart not in CHARTS:
         raise unknown("chart", chart, CHARTS)
     check_count(len(models))
     if not models:
         raise OptionError("no model has figures to plot", "the table shows why")
     if chart == "bubbles":
-        return _bubbles(comparison, theme)
+        return _bubbles(replace(comparison, models=models), source, theme)
     rows = -(-len(PANELS) // COLUMNS)
 
     def paint(figure: Figure, theme: Theme) -> None:
-        figure.suptitle(_title(comparison), x=0.01, ha="left", fontsize=TITLE, fontweight="bold", color=theme.ink)
+        head = "one model" if len(models) == 1 else f"{len(models)} models"
+        figure.suptitle(
+            f"{head}{source}: {_title(comparison)}",
+            x=0.01,
+            ha="left",
+            fontsize=TITLE,
+            fontweight="bold",
+            color=theme.ink,
+        )
         names = [literal(model.model, LONGEST_NAME) for model in models]
         for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, COLUMNS).flat)):
             _draw_panel(axes, panel, models, names if place % COLUMNS == 0 else None, theme)
@@ -93,12 +102,24 @@ def check_count(models: int) -> None:
         raise OptionError(f"{models} models are too many to plot", f"name up to {MOST_MODELS}")
 
 
-def _bubbles(comparison: Comparison, theme: str) -> Plot:
+def _without_source(models: tuple[Compared, ...]) -> tuple[tuple[Compared, ...], str]:
+    """The models without the library or file that all their words begin with, and that in words, empty if they differ.
+
+    A name would be cut for what is the same in all.
+    """
+    sources = {model.model.rpartition(":")[0] for model in models}
+    if len(models) < 2 or len(sources) > 1 or not all(sources):
+        return models, ""
+    short = (replace(model, model=model.model.rpartition(":")[2]) for model in models)
+    return tuple(short), f" of {literal(sources.pop())}"
+
+
+def _bubbles(comparison: Comparison, source: str, theme: str) -> Plot:
     drawn = bubble_plot.drawn_models(comparison)
     others = [model.model for model in comparison.models if model not in drawn]
 
     def paint(figure: Figure, theme: Theme) -> None:
-        bubble_plot.paint(figure, drawn, others, f"{_title(comparison)}", theme)
+        bubble_plot.paint(figure, drawn, others, source, _title(comparison), theme)
 
     return Plot(paint, f"{len(drawn)} models", bubble_plot.SIZE, theme_named(theme))
 
