@@ -60,6 +60,14 @@ nitpick_ignore_regex = [
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
 """Pages of the repository that the site has as well."""
 
+SITE_PAGES = {
+    **ROOT_PAGES,
+    "man/vggscope.1": "cli.md",
+    "vggscope/__init__.py": "results.md",
+    "notebook.ipynb": "notebook.md",
+}
+"""Where a link to a file of the repository leads in the site, which has a page about the same."""
+
 WRITTEN = "<!-- written by conf.py whenever the site is built -->\n"
 
 
@@ -74,12 +82,17 @@ def _write_pages() -> None:
 
 
 def _moved(text: str) -> str:
-    """A page whose links to ROOT_PAGES lead to their copies in the site."""
-    return re.sub(r"\]\((?:\.\./)?(\w+\.md)", lambda found: f"]({ROOT_PAGES.get(found[1], found[1])}", text)
+    """A page whose links to files of the repository lead to SITE_PAGES."""
+    return re.sub(
+        r"\]\((?:\.\./)?([\w./]+)",
+        lambda found: f"]({SITE_PAGES[found[1]]}" if found[1] in SITE_PAGES else found[0],
+        text,
+    )
 
 
 def _read(app: Any, docname: str, source: list[str]) -> None:
-    source[0] = _moved(source[0])
+    if docname != "notebook":  # which has the link to its own file
+        source[0] = _moved(source[0])
 
 
 def _resolve(app: Any, env: Any, node: Any, words: Any) -> Any:
