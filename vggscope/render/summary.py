@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from vggscope.analysis.operations import Operations
 from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, Totals
@@ -75,7 +76,7 @@ SHOWN = (
 def document(report: Summary, columns: tuple[str, ...] | None = None) -> Document:
     """The table with these columns, then the totals. Without `columns`, empty columns are left out."""
     usual = usual_dtype(report)
-    rows = tuple(tuple(_value(layer, column.key, usual) for column in COLUMNS) for layer in report.layers)
+    rows = tuple(zip(*(_values(report.layers, column.key, usual) for column in COLUMNS)))
     is_quiet = [layer.params == 0 and layer.kernel_size is None for layer in report.layers]
     total = {
         "name": "total",
@@ -148,16 +149,22 @@ def usual_dtype(report: Summary | Operations) -> str:
     return "float32" if report.dtype == MIXED else report.dtype
 
 
-def _value(layer: LayerSummary, key: str, usual: str) -> object:
-    """The value in a column. The dtype is shown where it is not the `usual` one."""
-    value = getattr(layer, key)
+def _values(layers: Sequence[LayerSummary], key: str, usual: str) -> list[object]:
+    """The values in a column. The dtype is shown where it is not the `usual` one."""
+    values = list(map(attrgetter(key), layers))
     if key == "dtype":
-        return "" if value == usual else value
+        return ["" if value == usual else value for value in values]
     if key in ("input_shape", "output_shape"):
-        return BatchShape(value, layer.batch_axes[key == "output_shape"])
+        axes = [layer.batch_axes[key == "output_shape"] for layer in layers]
+        shapes = {pair: BatchShape(*pair) for pair in dict.fromkeys(zip(values, axes))}
+        return [shapes[pair] for pair in zip(values, axes)]
     if key == "receptive_field":
-        return value.size if value else None
-    return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value
+        sizes = [field.size if field else None for field in values]
+        shared = dict(zip(sizes, sizes))
+        return [shared[size] for size in sizes]
+    if key in ("rule", "kernel_size", "stride", "padding"):
+        return ["" if value is None else value for value in values]
+    return values
 
 
 def _totals(report: Summary) -> Facts:

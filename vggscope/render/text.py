@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
 from vggscope.errors import visible
@@ -103,47 +104,64 @@ def _item(item: Item, style: Style) -> Iterator[StyledLine]:
 
 def _table(table: Table, style: Style) -> Iterator[StyledLine]:
     """The headings, a rule, the rows, another rule and the total."""
-    columns = table.columns
-    texts = [_texts(columns, row) for row in (*table.rows, *([table.total] if table.total is not None else []))]
-    shown, widths, dropped = _fit(columns, texts, style.width)
+    rows = (*table.rows, *([table.total] if table.total is not None else []))
+    values = zip(*rows) if rows else [()] * len(table.columns)
+    texts = [_texts(column, own) for column, own in zip(table.columns, values)]
+    shown, widths, dropped = _fit(table.columns, texts, style.width)
     rule: StyledLine = [(("-" if style.ascii else "─") * _total_width(widths), "dim")]
-    columns = tuple(columns[place] for place in shown)
-    if dropped:
-        texts = [[row[place] for place in shown] for row in texts]
-    yield from _row([column.title for column in columns], columns, widths, "bold", style)
+    columns = tuple(table.columns[place] for place in shown)
+    (headings,) = _rows(columns, [[column.title] for column in columns], widths, style)
+    yield from _styled(headings, "bold")
     yield rule
-    for place, row in enumerate(texts[: len(table.rows)]):
-        if place in table.breaks and place:
+    for place, lines in enumerate(_rows(columns, [texts[place] for place in shown], widths, style)):
+        is_total = place == len(table.rows)
+        if is_total or (place in table.breaks and place):
             yield rule
-        yield from _row(row, columns, widths, "dim" if place in table.quiet else "", style)
-    if table.total is not None:
-        yield rule
-        yield from _row(texts[-1], columns, widths, "bold", style)
+        yield from _styled(lines, "bold" if is_total else "dim" if place in table.quiet else "")
     if dropped:
         yield []
         for part in _wrapped(f"columns that do not fit: {', '.join(dropped)}", style.width):
             yield [(part, "dim")]
 
 
-def _row(
-    texts: list[str], columns: Sequence[Column], widths: list[int], look: str, style: Style
-) -> Iterator[StyledLine]:
-    parts = [
-        _wrapped(text, width) if column.wrap else [_cut(text, style, width)]
-        for text, column, width in zip(texts, columns, widths)
-    ]
-    for number in range(max(map(len, parts))):
-        texts = [part[number] if number < len(part) else "" for part in parts]
-        padded = [_padded(text, width, column.right) for text, width, column in zip(texts, widths, columns)]
-        yield [((" " * GAP).join(padded), look)]
+def _styled(lines: Iterable[str], look: str) -> Iterator[StyledLine]:
+    return ([(line, look)] for line in lines)
 
 
-def _fit(columns: Sequence[Column], texts: list[list[str]], width: int) -> tuple[list[int], list[int], tuple[str, ...]]:
+def _rows(
+    columns: Sequence[Column], texts: Sequence[list[str]], widths: Sequence[int], style: Style
+) -> Iterator[list[str]]:
+    """The lines of each row: one, or several where a sentence wraps. `texts` are those of each column."""
+    gap, blanks = " " * GAP, [" " * width for width in widths]
+    for cells in zip(*map(_cells, columns, texts, widths, repeat(style))):
+        height = max(map(len, cells))
+        if height == 1:
+            yield [gap.join([cell for (cell,) in cells])]
+            continue
+        whole = [(*cell, *[blank] * (height - len(cell))) for cell, blank in zip(cells, blanks)]
+        yield [gap.join(parts) for parts in zip(*whole)]
+
+
+def _cells(column: Column, texts: list[str], width: int, style: Style) -> list[list[str]]:
+    """The lines of each text of a column, all as wide as it is. Equal texts are fitted once."""
+    fitted = {
+        text: [
+            _padded(part, width, column.right)
+            for part in (_wrapped(text, width) if column.wrap else [_cut(text, style, width)])
+        ]
+        for text in dict.fromkeys(texts)
+    }
+    return [fitted[text] for text in texts]
+
+
+def _fit(
+    columns: Sequence[Column], texts: Sequence[list[str]], width: int
+) -> tuple[list[int], list[int], tuple[str, ...]]:
     """The places of the columns that fit the width, the width of each, and the titles of the columns that do not fit.
 
-    The least important columns are left out first. `texts` are the rows.
+    The least important columns are left out first. `texts` are those of each column.
     """
-    widths = [_width(column, place, [row[place] for row in texts]) for place, column in enumerate(columns)]
+    widths = [_width(column, not place, own) for place, (column, own) in enumerate(zip(columns, texts))]
     shown = list(range(len(columns)))
     while _total_width([widths[place] for place in shown]) > width and any(columns[p].priority for p in shown):
         shown.remove(max(shown, key=lambda place: columns[place].priority))
@@ -157,10 +175,10 @@ def _total_width(widths: list[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _width(column: Column, place: int, texts: list[str]) -> int:
+def _width(column: Column, is_first: bool, texts: list[str]) -> int:
     """The width that a column needs: that of its longest text, or less for sentences and for the first column."""
-    longest = max(map(display_width, (column.title, *texts)))
-    return min(longest, LEAST_WRAPPED if column.wrap else LONGEST_NAME) if column.wrap or not place else longest
+    longest = max(map(display_width, dict.fromkeys((column.title, *texts))))
+    return min(longest, LEAST_WRAPPED if column.wrap else LONGEST_NAME) if column.wrap or is_first else longest
 
 
 def _shared_out(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
@@ -174,8 +192,16 @@ def _shared_out(widths: list[int], columns: Sequence[Column], width: int) -> lis
     return widths
 
 
-def _texts(columns: Sequence[Column], row: tuple[object, ...]) -> list[str]:
-    return [_text(column, value) for column, value in zip(columns, row)]
+def _texts(column: Column, values: Iterable[object]) -> list[str]:
+    """The values of a column as text. Equal numbers and words, and a value in several rows, are formatted once."""
+    texts: list[str] = []
+    known: dict[object, str] = {}
+    for value in values:
+        key = value if type(value) in (str, int) else id(value)
+        if key not in known:
+            known[key] = _text(column, value)
+        texts.append(known[key])
+    return texts
 
 
 def _text(column: Column, value: object) -> str:
