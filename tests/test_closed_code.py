@@ -15,7 +15,7 @@ import pytest
 from tests.test_cache import OPTIONS, STORED, Loads, commands_in_a_process, differences, on_each_command
 from vggscope.graph import Network
 from vggscope.sources import cache, closed_code, code, installed
-from vggscope.sources.closed_code import sources_of
+from vggscope.sources.closed_code import Sources, sources_of
 from vggscope.sources.user_import import replaced_sources
 from vggscope.vgg.options import BuildOptions
 
@@ -76,7 +76,7 @@ OPEN = {
     "import of a name": "from os import environ as e; self.a = nn.Linear(3, int(e['WIDTH']))",
     "import of all": "from os import *",
     "import by name": "self.a = nn.Linear(3, int(__import__('os').environ['WIDTH']))",
-    "import of an installed package": "import numpy",
+    "import of an installed package": "import pytest",
     "import of a notebook's magic": "from pathlib import Path; self.a = Path('width').read_text()",
     "exec": "exec('import os')",
     "eval": "self.a = nn.Linear(3, eval('__import__(\"time\").time_ns() % 9'))",
@@ -141,7 +141,7 @@ def of(path: str, root: Path | None = None) -> set[str] | None:
     """Return the files below the folder of a file on which its code depends; None if it depends on more."""
     root = root or Path(path).parent
     found = sources_of(path, str(root))
-    return None if found is None else {Path(file).relative_to(root.resolve()).as_posix() for file in found}
+    return None if found is None else {Path(file).relative_to(root.resolve()).as_posix() for file in found.texts}
 
 
 @pytest.mark.parametrize("path", sorted(REPLICAS.glob("*.py")), ids=lambda path: path.stem)
@@ -439,7 +439,9 @@ def with_width(folder: Path, width: str) -> str:
 def test_what_reads_random_values_is_not_remembered(
     folder: Path, tmp_path: Path, width: str, at_import: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: {path: b""})  # some of these are open anyway
+    monkeypatch.setattr(
+        closed_code, "sources_of", lambda path, root: Sources({path: b""})
+    )  # some of these are open anyway
     word = with_width(tmp_path, "W" if at_import else width)
     if at_import:
         path = Path(word.removesuffix(":Net"))
@@ -452,7 +454,7 @@ def test_what_reads_random_values_is_not_remembered(
 def test_what_reads_numbers_that_are_always_the_same_is_remembered(
     folder: Path, tmp_path: Path, width: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: {path: b""})
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: Sources({path: b""}))
     word = with_width(tmp_path, width)
     remembered(word, VECTOR, lambda: code.load(word, VECTOR))
     assert len(list(folder.iterdir())) == 1

@@ -2,7 +2,8 @@
 
 A Network can be remembered only if all that it depends on is known. Python does not tell what a program reads, but its
 text can: this file allows what a model's code usually consists of (torch.nn, torch's functions, arithmetic, modules
-beside it), and takes everything else for a way to read more. Nothing is run and nothing is imported.
+beside it, and what `closed_names` lists), and takes everything else for a way to read more. Nothing is run and nothing
+is imported.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import cache_from_source
 
+from vggscope.record import record
+from vggscope.sources.closed_names import FROM_NUMPY, PACKAGES, PARENTS, VALUES, is_closed, is_importable, is_random
+
 MOST_FILES = 500
 """Code in more files is not looked at."""
 
@@ -23,71 +27,8 @@ LARGEST_FILE = 2**20
 COARSEST_CLOCK = 0.05
 """The seconds by which a file system may err in when a file was written."""
 
-_PURE = frozenset(
-    {
-        *("__future__", "abc", "collections", "copy", "dataclasses", "enum", "functools", "itertools", "math"),
-        *("numbers", "operator", "typing", "typing_extensions"),
-    }
-)
-"""Modules of Python whose functions depend on their arguments alone."""
-
-_WHOLE = frozenset(
-    {
-        *("torch.nn", "torch.optim", "torch.fft", "torch.linalg", "torch.special", "torch.func", "torch.amp"),
-        *("torch.utils.checkpoint", "torchvision.models", "torchvision.ops", "torch.finfo", "torch.iinfo"),
-        *("torch.autograd.Function", "torch.autograd.Variable", "torch.autograd.grad", "torch.Tensor", "torch.Size"),
-        *("torch.jit.script", "torch.jit.export", "torch.jit.ignore", "torch.jit.unused", "torch.jit.Final"),
-        *("torch.jit.is_scripting", "torch.jit.is_tracing", "torch.jit.annotate", "torch.jit.script_if_tracing"),
-        *("torch.no_grad", "torch.enable_grad", "torch.set_grad_enabled", "torch.inference_mode"),
-        *("torch.is_grad_enabled", "torch.is_tensor", "torch.is_floating_point", "torch.is_complex"),
-    }
-)
-"""Parts of the libraries with all that is in them."""
-
 _COMPILED = (*EXTENSION_SUFFIXES, ".pyc", ".pyd", ".so")
 """How the names of files with compiled modules end."""
-
-_PARENTS = frozenset({"torch", "torch.utils", "torch.autograd", "torch.jit", "torchvision"})
-"""Modules of which only some parts are in _WHOLE or _FUNCTIONS."""
-
-_VALUES = frozenset({"torch.nn", "torch.nn.functional", "torch.nn.init", "torchvision.models", "math"})
-"""Modules that may be passed on, as in `getattr(nn, name)`."""
-
-_RANDOM = frozenset(
-    {
-        *("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm", "normal", "bernoulli"),
-        *("multinomial", "poisson", "empty", "empty_like", "empty_strided"),
-    }
-)
-"""Functions of torch whose results differ from call to call. `torch.Tensor(2)` has no fixed values either."""
-
-_FUNCTIONS = frozenset(
-    """
-    abs acos acosh add addbmm addcdiv addcmul addmm addmv allclose amax amin angle any arange arccos arcsin
-    arctan argmax argmin argsort as_strided asin asinh atan atan2 atanh atleast_1d atleast_2d baddbmm bfloat16
-    bincount bmm bool broadcast_tensors broadcast_to bucketize cartesian_prod cat cdist ceil celu channels_last
-    channels_last_3d chunk clamp clamp_max clamp_min clone complex complex128 complex64 concat concatenate conj
-    contiguous_format conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d copysign cos cosh
-    cosine_similarity count_nonzero cov cross cummax cummin cumprod cumsum cumulative_trapezoid deg2rad det
-    device diag diag_embed diagonal diff dist div divide dot double dropout dsplit dstack dtype e einsum elu eq
-    equal erf erfc erfinv exp exp2 expm1 eye fill flatten flip fliplr flipud float float16 float32 float64 floor
-    floor_divide fmod frac full full_like gather ge gelu greater greater_equal group_norm gt half hamming_window
-    hann_window heaviside hsplit hstack hypot imag index_add index_select inf inner int int16 int32 int64 int8
-    inverse isclose isfinite isin isinf isnan istft kron layer_norm le leaky_relu lerp less less_equal linspace
-    log log10 log1p log2 log_softmax logaddexp logical_and logical_not logical_or logical_xor logit logspace
-    logsumexp long lt manual_seed masked_fill masked_select matmul matrix_exp max maximum mean median
-    memory_format meshgrid min minimum mm mode moveaxis movedim mul multiply mv nan nan_to_num narrow ne neg
-    negative newaxis nonzero norm not_equal numel ones ones_like outer permute pi pixel_shuffle pixel_unshuffle
-    polar pow prelu preserve_format prod promote_types quantile rad2deg real reciprocal relu relu_
-    remainder renorm repeat_interleave reshape result_type roll rot90 round rsqrt rsub scalar_tensor scatter
-    scatter_add searchsorted select selu short sigmoid sign signbit sin sinc sinh slice_scatter softmax sort
-    split sqrt square squeeze stack std std_mean stft strided sub subtract sum svd swapaxes swapdims t take
-    take_along_dim tan tanh tensor tensor_split tensordot tile topk trace transpose trapezoid tril tril_indices
-    triu triu_indices true_divide trunc uint8 unbind unflatten unfold unique unsqueeze vander var var_mean vdot
-    view_as_complex view_as_real vmap vsplit vstack where zeros zeros_like
-    """.split()  # noqa: SIM905
-)
-"""Names in torch that depend on nothing but their arguments: functions, and what is no module."""
 
 _OPEN_NAMES = frozenset(
     {
@@ -103,16 +44,17 @@ _OPEN_ATTRIBUTES = frozenset(
     {
         *("DataParallel", "DistributedDataParallel"),
         *("cuda", "xpu", "mps", "from_file", "numpy", "data_ptr", "is_pinned", "pin_memory"),
+        *("ctypes", "dump", "dumps", "tofile"),
         *("builtins", "importlib", "inspect", "io", "json", "os", "pathlib", "random", "subprocess", "sys", "time"),
         *("torch", "torchvision"),
     }
 )
-"""Attributes of tensors and modules that depend on the machine, give values away, or lead to other modules."""
+"""Attributes of tensors, arrays and modules that depend on the machine, give values away, or lead to other modules."""
 
 _READS = frozenset({"item", "tolist"})
 """Methods that read values, which may be random ones."""
 
-_COUNTED = frozenset({"torch.linspace", "torch.arange"})
+_COUNTED = frozenset({f"{top}.{name}" for top in ("torch", "numpy") for name in ("arange", "cumsum", "linspace")})
 """Functions whose values may be read: they depend on arguments alone."""
 
 _DUNDERS = frozenset(
@@ -139,14 +81,24 @@ class _More(Exception):
     """The code may depend on more than files and libraries."""
 
 
-def sources_of(path: str, root: str) -> dict[str, bytes] | None:
-    """Return the contents of a file and of all that it imports from its folder, by their paths; None if its code may
-    depend on more than these and the libraries.
+@record
+class Sources:
+    """What closed code depends on: the contents of files by their paths, in their order, and the names of packages
+    besides torch and torchvision.
+    """
+
+    texts: dict[str, bytes]
+    packages: tuple[str, ...] = ()
+
+
+def sources_of(path: str, root: str) -> Sources | None:
+    """Return a file and all that it imports from its folder, and the packages that these import; None if its code may
+    depend on more than that.
 
     `root` is the folder in which its imports are searched first.
     """
     try:
-        return dict(sorted(_Closure(root).of(path).items()))
+        return _Closure(root).of(path)
     except (_More, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -158,8 +110,9 @@ class _Closure:
         self.root = os.path.realpath(root)
         self.texts: dict[str, bytes] = {}
         self.files: dict[str, _File] = {}
+        self.libraries: set[str] = set()
 
-    def of(self, path: str) -> dict[str, bytes]:
+    def of(self, path: str) -> Sources:
         self.add(os.path.realpath(path))
         waiting = list(self.files)
         for name in waiting:  # grows
@@ -167,7 +120,7 @@ class _Closure:
             waiting += [other for other in dict.fromkeys(imported) if other not in waiting]
         for file in self.files.values():
             file.check()
-        return self.texts
+        return Sources(dict(sorted(self.texts.items())), tuple(sorted(self.libraries & PACKAGES)))
 
     def add(self, path: str) -> None:
         """Read a file. Raises _More if there are too many, it is too large, or Python may run another text."""
@@ -214,6 +167,11 @@ class _Closure:
         own, package = os.path.join(folder, f"{last}.py"), os.path.join(folder, last, "__init__.py")
         found.append(own if os.path.isfile(own) and not os.path.isfile(package) else package)
         return list(filter(os.path.isfile, found))  # not where a link leads: Python imports beside the link
+
+    def has_module(self, path: str, name: str) -> bool:
+        """Whether a file is a package's own, which does not define a name that is a module in the package."""
+        folder, file = os.path.split(path)
+        return file == "__init__.py" and name not in self.files[path].names and _exists(folder, name)
 
 
 def _is_compiled_before(path: str) -> bool:
@@ -308,7 +266,7 @@ class _File:
         if files is None:
             if alias.name in _OPEN_ATTRIBUTES:
                 raise _More  # a module that this one imports
-            self._require_module(f"{name}.{alias.name}" if name in _PARENTS else name)
+            self._require_module(f"{name}.{alias.name}" if name in PARENTS else name)
             self.names[own] = f"{name}.{alias.name}"
             return []
         inner = self.closure.module(folder, f"{name}.{alias.name}".lstrip("."))
@@ -325,8 +283,10 @@ class _File:
         return folder
 
     def _require_module(self, name: str) -> None:
-        if not (name.partition(".")[0] in _PURE or name in _PARENTS or _is_allowed(name)):
+        """Note the library of a module. Raises _More if it may not be imported."""
+        if not is_importable(name):
             raise _More
+        self.closure.libraries.add(name.partition(".")[0])
 
     def check(self) -> None:
         """Raise _More if the code may depend on more than files and libraries."""
@@ -343,7 +303,8 @@ class _File:
                 raise _More
 
     def _check_attribute(self, node: ast.Attribute) -> None:
-        if node.attr in _OPEN_ATTRIBUTES or _is_open_dunder(node.attr):
+        is_library = node.attr == "torch" and self._path(node) in PARENTS  # einops.layers.torch
+        if (node.attr in _OPEN_ATTRIBUTES and not is_library) or _is_open_dunder(node.attr):
             raise _More
         if node.attr in _READS and not self._reads_counted(node):
             raise _More
@@ -378,21 +339,32 @@ class _File:
                 raise _More
             if path is not None:
                 self._check_path(f"{path}.{name.value}", node)
-        elif not (isinstance(of, ast.Name) and of.id == "self") and self._path(of) not in _VALUES:
+        elif not (isinstance(of, ast.Name) and of.id == "self") and self._path(of) not in VALUES:
             raise _More
 
     def _check_path(self, path: str, node: ast.AST) -> None:
         """Check a part of a library that the code uses."""
-        if path.partition(".")[0] in _PURE:
+        if path in VALUES:
             return
-        if path in _VALUES:
-            return
-        if not _is_allowed(path):
+        has_random_values = is_random(path) or (path == "torch.Tensor" and self._is_called(node))
+        if not is_closed(path) or (has_random_values and not self._is_for_values(node)):
             raise _More
-        top, _, name = path.partition(".")
-        is_random = name.partition(".")[0] in _RANDOM or (name == "Tensor" and self._is_called(node))
-        if top == "torch" and is_random and not self._is_for_values(node):
+        if path == FROM_NUMPY and not self._is_copied(node):
             raise _More
+
+    def _is_copied(self, node: ast.AST) -> bool:
+        """Whether what a function returns is copied and has no name, as in `w.copy_(torch.from_numpy(x).float())`."""
+        call = self.parents.get(node)
+        while isinstance(call, ast.Call) and call.func is node:
+            above = self.parents.get(call)
+            if isinstance(above, ast.Call) and call in above.args:
+                return isinstance(above.func, ast.Attribute) and above.func.attr == "copy_"
+            if not isinstance(above, ast.Attribute) or above.attr.endswith("_"):
+                return False
+            if above.attr == "clone":
+                return True
+            node, call = above, self.parents.get(above)
+        return False
 
     def _is_called(self, node: ast.AST) -> bool:
         parent = self.parents.get(node)
@@ -412,11 +384,10 @@ class _File:
         if meant is None or isinstance(meant, str):
             return None if meant is None else ".".join((meant, *parts))
         file, inner = meant
-        if inner:
-            return self.closure.files[file]._resolved(inner, parts)
-        if not parts:
+        names = (inner, *parts) if inner else tuple(parts)
+        if not names or self.closure.has_module(file, names[0]):
             raise _More
-        return self.closure.files[file]._resolved(parts[0], parts[1:])
+        return self.closure.files[file]._resolved(names[0], names[1:])
 
     def _ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
         above = self.parents.get(node)
@@ -488,14 +459,6 @@ def _is_main(node: ast.stmt) -> bool:
     names = [side.id for side in sides if isinstance(side, ast.Name)]
     values = [side.value for side in sides if isinstance(side, ast.Constant)]
     return isinstance(node.test.ops[0], ast.Eq) and names == ["__name__"] and values == ["__main__"]
-
-
-def _is_allowed(path: str) -> bool:
-    """Whether a part of a library depends on nothing but its arguments."""
-    parts = path.split(".")
-    if any(".".join(parts[:length]) in _WHOLE for length in range(1, len(parts) + 1)):
-        return True
-    return len(parts) > 1 and parts[0] == "torch" and parts[1] in _FUNCTIONS | _RANDOM
 
 
 def _is_open_dunder(name: str) -> bool:

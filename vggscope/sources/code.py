@@ -60,17 +60,19 @@ def origin(word: str) -> tuple[str, dict[str, str]]:
     package that is installed, and where a file's text is replaced.
     """
     from vggscope.sources.closed_code import sources_of
-    from vggscope.sources.installed import digest
+    from vggscope.sources.installed import digest, identity
     from vggscope.sources.user_import import has_replaced_sources, import_root
 
     where = parse(word).where
     sources = None
     if where.endswith(".py") and not has_replaced_sources():
         sources = sources_of(where, str(import_root(where)))
-    if sources is None:
+    packages = {name: identity(name) for name in sources.packages} if sources is not None else {}
+    if sources is None or None in packages.values():
         raise LookupError(f"what {word} depends on is not known")
     searched = os.getcwd(), sys.path  # a message names files as seen from the current folder
-    return os.path.basename(where), {"code": digest(repr((sources, searched)).encode())}
+    known = {name: text for name, text in packages.items() if text is not None}
+    return os.path.basename(where), {"code": digest(repr((sources.texts, searched)).encode()), **known}
 
 
 def load(word: str, options: BuildOptions) -> Network:

@@ -31,8 +31,8 @@ timm uses torchvision.
 READ_FOLDERS = {"torch": ("", "nn", "nn/modules")}
 """The folders of a package in which changed files are looked for, if that is not its whole tree."""
 
-VARIABLES = ("TORCH", "PYTORCH", "TIMM", "CUDA", "ATEN")
-"""How the environment variables begin that these packages read."""
+VARIABLES = ("TORCH", "PYTORCH", "TIMM", "FORK_LAST3", "CUDA", "ATEN", "NPY", "NUMPY")
+"""How the environment variables begin that these packages and numpy read."""
 
 COMPILER = "TORCHINDUCTOR"
 """How the variables of torch's compiler begin, which no trace calls. It sets one itself when it is imported."""

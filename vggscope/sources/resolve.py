@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vggscope.diffing.numeric import Runner
     from vggscope.graph import Network
     from vggscope.inputs import Inputs
+    from vggscope.sources.cache import Origin
 
 
 @record
@@ -143,6 +144,12 @@ SOURCES = (
 _process = {"is_ours": False, "ran_other_code": False}
 """Whether vggscope's code and the libraries' alone run in this process, and whether the user's has run."""
 
+_HELPERS = frozenset({"einops", "numpy"})
+"""Packages on which the user's code may depend, and a library's model does not."""
+
+_imported_before: set[str] = set()
+"""Those of _HELPERS that the caller's own code had imported, and may have changed, when this process became ours."""
+
 
 @contextmanager
 def own_process() -> Iterator[None]:
@@ -160,6 +167,7 @@ def own_process() -> Iterator[None]:
 
 def claim_process() -> None:
     """Note that from now on this process runs no code of the caller's, as `own_process` does for a context."""
+    _imported_before.update(_changeable())
     _process["is_ours"] = has_unchanged_libraries()
 
 
@@ -172,6 +180,11 @@ def has_unchanged_libraries() -> bool:
     """Whether no code but ours and the libraries' own can have changed them since they were imported."""
     is_imported = not sys.modules.keys().isdisjoint(("torch", "torchvision", "timm"))
     return not _process["ran_other_code"] and (_process["is_ours"] or not is_imported)
+
+
+def _changeable() -> frozenset[str]:
+    """Return those of _HELPERS that the caller's own code may have changed."""
+    return frozenset(_imported_before if _process["is_ours"] else _HELPERS & sys.modules.keys())
 
 
 _refusal: ContextVar[tuple[str, str] | None] = ContextVar("refusal", default=None)
@@ -219,7 +232,20 @@ def _loaded(source: Source, word: str, options: BuildOptions) -> Network:
         return load()
     from vggscope.sources.cache import remembered
 
-    return remembered(word, options, load, source.origin)
+    return remembered(word, options, load, source.origin and _of_unchanged_helpers(source.origin))
+
+
+def _of_unchanged_helpers(origin: Origin) -> Origin:
+    """Return a function like `origin` that raises LookupError for a word that depends on a package that may differ."""
+    changed = _changeable()  # not later: torch imports numpy
+
+    def checked(word: str) -> tuple[str, dict[str, str]]:
+        name, head = origin(word)
+        if not changed.isdisjoint(head):
+            raise LookupError(f"{word} depends on {', '.join(changed)}, which may be changed")
+        return name, head
+
+    return checked
 
 
 def _import_torch() -> None:

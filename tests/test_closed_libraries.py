@@ -1,0 +1,304 @@
+"""Which parts of other libraries the user's code may use and be remembered, and what its entry then depends on."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.test_cache import OPTIONS, STORED, Loads, commands_in_a_process, differences, on_each_command
+from tests.test_closed_code import of, remembered, written
+from vggscope.sources import closed_code, code, installed
+from vggscope.sources.closed_code import Sources, sources_of
+from vggscope.sources.resolve import resolve
+
+IMPORTS = """
+import re
+import einops
+import einops.layers.torch as layers
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from einops.layers.torch import Rearrange
+from torch import nn
+"""
+
+IN_A_MODEL = """
+
+class Net(nn.Module):
+    def __init__(self, name="a1b2", depth=4):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        {0}
+
+    def forward(self, x):
+        x = self.conv(x)
+        {1}
+        return x
+"""
+
+CLOSED = {
+    "widths": (
+        "self.widths = [int(w) for w in np.cumsum(np.arange(1, depth))]; self.b = nn.Linear(self.widths[-1], 2)",
+        "",
+    ),
+    "a product of a shape": ("self.b = nn.Linear(int(np.prod((2, 3))), int(np.ceil(np.sqrt(depth))))", ""),
+    "rates": ("self.b = nn.Sequential(*[nn.Dropout(x.item()) for x in np.linspace(0, 0.1, depth)])", "x = self.b(x)"),
+    "rates in a list": ("self.b = nn.Dropout(np.linspace(0, 0.1, depth).tolist()[1])", "x = self.b(x)"),
+    "a table": (
+        "self.register_buffer('b', torch.from_numpy(np.eye(8)).float().clone())",
+        "x = x.mean((2, 3)) @ self.b",
+    ),
+    "a copied table": (
+        "self.b = nn.Parameter(torch.zeros(8, 8)); self.b.data.copy_(torch.from_numpy(np.eye(8)).float().view(8, 8))",
+        "x = x.mean((2, 3)) @ self.b",
+    ),
+    "a table of numbers": (
+        "self.b = nn.Parameter(torch.tensor(np.ones((8, 2), np.float32)))",
+        "x = x.mean((2, 3)) @ self.b",
+    ),
+    "numbers in forward": ("", "x = x * float(np.log2(x.shape[1])) + np.pi"),
+    "a type": ("self.b: np.ndarray | None = None", ""),
+    "digits": ("self.b = nn.Conv2d(8, int(re.findall(r'[0-9]', name)[1]), 1)", "x = self.b(x)"),
+    "a pattern": ("self.b = nn.Conv2d(8, len(re.compile('([a-z])').sub(r'', name)), 1)", "x = self.b(x)"),
+    "rearrange": ("", "x = rearrange(x, 'b c h w -> b (h w) c')"),
+    "by its module": ("", "x = einops.rearrange(x, 'b c h w -> b (h w) c')"),
+    "reduce": ("", "x = reduce(x, 'b c h w -> b c', 'mean')"),
+    "a layer": ("self.b = nn.Sequential(Rearrange('b c h w -> b (h w) c'), nn.Linear(8, 2))", "x = self.b(x)"),
+    "a layer by its module": ("self.b = layers.Rearrange('b c h w -> b (h w) c')", "x = self.b(x)"),
+    "a layer by its package": ("self.b = einops.layers.torch.Rearrange('b c h w -> b (h w) c')", "x = self.b(x)"),
+}
+"""Lines of a constructor and of forward."""
+
+OPEN = {
+    "a file": "self.a = np.load('widths.npy')",
+    "a text file": "self.a = np.loadtxt('widths')",
+    "a file of numbers": "self.a = np.fromfile('widths')",
+    "a mapped file": "self.a = np.memmap('widths')",
+    "a written file": "np.arange(3).tofile('widths')",
+    "a dumped array": "np.arange(3).dump('widths')",
+    "random numbers": "self.a = nn.Linear(3, np.random.randint(1, 9))",
+    "uninitialised memory": "self.a = nn.Linear(3, int(np.empty(1)[0]))",
+    "an address": "self.a = np.arange(3).ctypes.data",
+    "an address by the interface": "self.a = np.arange(3).__array_interface__",
+    "the machine": "self.a = np.show_config()",
+    "an array's memory": "t = torch.from_numpy(np.ones(8)); t.uniform_(1, 60)",
+    "an array's memory in a buffer": "self.register_buffer('a', torch.from_numpy(np.ones(8)))",
+    "an array's memory in place": "torch.from_numpy(np.ones(8)).uniform_(1, 60).clone()",
+    "from_numpy as a value": "self.a = torch.from_numpy",
+    "from_numpy by name": "self.a = getattr(torch, 'from_numpy')(np.ones(8)).uniform_(1, 60)",
+    "a tensor that may share memory": "self.a = torch.as_tensor(np.ones(8))",
+    "a machine's number": "self.a = np.finfo(np.longdouble)",
+    "numpy's settings": "np.seterr(all='raise')",
+    "numpy's way to print": "np.set_printoptions(precision=1)",
+    "Python's modules within numpy": "self.a = np.os.environ",
+    "files within numpy": "self.a = np.lib.npyio",
+    "numpy as a value": "t = np; self.a = t.load('widths.npy')",
+    "numpy by name": "self.a = getattr(np, name)",
+    "numpy by a known name": "self.a = getattr(np, 'load')('widths.npy')",
+    "a function that is changed": "np.prod = sum",
+    "a part that is imported": "from numpy.lib import npyio",
+    "random numbers that are imported": "from numpy import random as r",
+    "a file's function that is imported": "from numpy import load",
+    "random numbers as a module": "import numpy.random as r",
+    "values": "self.a = einops.asnumpy(self.conv.weight)",
+    "a module of einops": "self.a = einops.einops",
+    "Python's modules within einops": "self.a = einops._backends.sys.argv",
+    "a backend of einops": "from einops import _backends",
+    "a function of einops that is changed": "einops.rearrange = None",
+    "einops by name": "self.a = getattr(einops, name)",
+    "einops as a value": "self.a = [einops]",
+    "a module within re": "self.a = re.enum.sys",
+    "re's cache": "re.purge()",
+    "re as a value": "self.a = [re]",
+    "Python's module under another name": "from collections import _sys; self.a = _sys.argv",
+    "Python's module within a pure one": "import functools; self.a = functools._thread.get_ident()",
+    "Python's module within torch": "self.a = torch.utils.checkpoint.platform.node()",
+}
+
+EINOPS = {
+    "einops/__init__": """
+def rearrange(x, pattern):
+    return x.flatten(2).transpose(1, 2)
+
+def reduce(x, pattern, kind):
+    return x.mean((2, 3))
+""",
+    "einops/layers/__init__": "",
+    "einops/layers/torch": """
+import torch
+from einops import rearrange
+
+class Rearrange(torch.nn.Module):
+    def __init__(self, pattern):
+        super().__init__()
+        self.pattern = pattern
+
+    def forward(self, x):
+        return rearrange(x, self.pattern)
+""",
+}
+"""A package that has einops's names, and answers one pattern."""
+
+
+def text(in_constructor: str = "pass", in_forward: str = "pass") -> str:
+    return IMPORTS + IN_A_MODEL.format(in_constructor or "pass", in_forward or "pass")
+
+
+@pytest.fixture
+def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the cache."""
+    monkeypatch.setenv("VGGSCOPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def einops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in which a package of this name is installed."""
+    site = tmp_path / "site-packages"
+    written(site, **EINOPS)
+    listed = site / "einops-1.0.dist-info" / "RECORD"
+    listed.parent.mkdir()
+    listed.write_text("einops/__init__.py,sha256=x,1\n")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(installed, "identity", installed.identity.__wrapped__)  # no longer that of the first call
+    for name in [name for name in sys.modules if name.partition(".")[0] == "einops"]:
+        monkeypatch.delitem(sys.modules, name)
+    importlib.invalidate_caches()
+    yield site
+    for name in [name for name in sys.modules if name.partition(".")[0] == "einops"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("line", OPEN.values(), ids=list(OPEN))
+def test_what_leads_to_more_is_open(line: str, tmp_path: Path) -> None:
+    assert of(written(tmp_path, net=text(line))) is None
+    assert of(written(tmp_path, net="from blocks import Net", blocks=text(line))) is None
+
+
+@pytest.mark.usefixtures("einops")
+@pytest.mark.parametrize(("constructor", "forward"), CLOSED.values(), ids=list(CLOSED))
+def test_what_is_read_back_is_what_is_traced(constructor: str, forward: str, entries: Path, tmp_path: Path) -> None:
+    word = written(tmp_path / "mine", net=text(constructor, forward)) + ":Net"
+    load = Loads(word)
+    remembered(word, STORED, load)
+    second = remembered(word, STORED, load)
+    assert load.count == 1
+    assert differences(second, resolve(word, OPTIONS)) == []
+
+
+@pytest.mark.parametrize(
+    ("imports", "packages"),
+    [
+        ("import torch", ()),
+        ("import numpy as np", ("numpy",)),
+        ("from einops.layers.torch import Rearrange", ("einops",)),
+        (
+            "import math, re\nimport numpy\ntry:\n    import einops\nexcept ImportError:\n    pass\n",
+            ("einops", "numpy"),
+        ),
+    ],
+)
+def test_code_depends_on_the_packages_that_it_imports(imports: str, packages: tuple[str, ...], tmp_path: Path) -> None:
+    for texts in ({"net": imports}, {"net": "import blocks", "blocks": imports}):
+        assert sources_of(written(tmp_path, **texts), str(tmp_path)) == Sources(
+            {os.path.realpath(tmp_path / f"{name}.py"): content.encode() for name, content in sorted(texts.items())},
+            packages,
+        )
+
+
+def test_another_package_asks_again_where_it_is_imported(
+    einops: Path, entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_it = written(tmp_path / "with", net=text(in_forward="x = rearrange(x, 'b c h w -> b (h w) c')")) + ":Net"
+    without = written(tmp_path / "without", net="from torch import nn\n" + IN_A_MODEL.format("pass", "pass")) + ":Net"
+    loads = {word: Loads(word) for word in (with_it, without)}
+    for number in (1, 2, 3):
+        for word, load in loads.items():
+            remembered(word, STORED, load)
+            remembered(word, STORED, load)
+            assert load.count == (number if word == with_it else 1)
+        record = next(einops.glob("*.dist-info")) / "RECORD"
+        if number == 1:
+            record.parent.rename(einops / "einops-1.1.dist-info")
+        else:
+            record.write_text(record.read_text() + "einops/new.py,sha256=y,2\n")
+
+
+def test_a_package_under_development_is_not_known(einops: Path, entries: Path, tmp_path: Path) -> None:
+    word = written(tmp_path / "mine", net=text()) + ":Net"
+    (einops / "einops-1.0.dist-info" / "RECORD").unlink()
+    remembered(word, STORED, Loads(word))
+    assert not entries.exists()
+
+
+def test_a_missing_package_is_not_known(entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = installed.identity
+    monkeypatch.setattr(installed, "identity", lambda package: None if package == "einops" else known(package))
+    body = "try:\n    import einops\nexcept ImportError:\n    einops = None\nfrom torch import nn\n"
+    word = written(tmp_path / "mine", net=body + IN_A_MODEL.format("pass", "pass")) + ":Net"
+    remembered(word, STORED, Loads(word))
+    assert not entries.exists()
+
+
+READS = {
+    "memory that is shared": "(t := torch.zeros(1), a := np.asarray(t), t.uniform_(1, 60), int(a[0]))[3]",
+    "a weight": "int(np.asarray(self.conv.weight.detach()).sum() > 0) + 1",
+    "the size of a weight": "int(np.abs(self.conv.weight.detach()).max() * 50) + 1",
+    "an array of a weight": "int(np.array(self.conv.weight.detach())[0, 0, 0, 0] > 0) + 1",
+}
+"""Widths that are others in each run."""
+
+
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # numpy's, of torch
+@pytest.mark.parametrize("width", READS.values(), ids=list(READS))
+@pytest.mark.parametrize("line", ["self.b = nn.Linear(3, {0})", "self.b = nn.ReLU() if {0} > 1 else nn.GELU()"])
+def test_random_values_that_are_read_by_way_of_numpy_are_not_remembered(
+    width: str, line: str, entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: Sources({path: b""}))
+    imports = "import numpy as np\nimport torch\nfrom torch import nn\n"
+    word = written(tmp_path / "mine", net=imports + IN_A_MODEL.format(line.format(width), "pass")) + ":Net"
+    remembered(word, STORED, lambda: code.load(word, STORED))
+    assert not entries.exists()
+
+
+def test_values_that_forward_reads_by_way_of_numpy_are_not_remembered(
+    entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: Sources({path: b""}))
+    line = "x = x * 2 if np.asarray(x.detach()).sum() > 0 else x"
+    imports = "import numpy as np\nfrom torch import nn\n"
+    word = written(tmp_path / "mine", net=imports + IN_A_MODEL.format("pass", line)) + ":Net"
+    remembered(word, STORED, lambda: code.load(word, STORED))
+    assert not entries.exists()
+
+
+@pytest.mark.parametrize(("imports", "is_stored"), [("", True), ("import numpy; numpy.prod = sum; ", False)])
+def test_numpy_that_a_program_may_have_changed_is_not_known(
+    imports: str, is_stored: bool, entries: Path, tmp_path: Path
+) -> None:
+    line = "self.b = nn.Linear(int(np.prod((2, 3))), 2)"
+    body = "import numpy as np\nfrom torch import nn\n" + IN_A_MODEL.format(line, "pass")
+    word = written(tmp_path / "mine", net=body) + ":Net"
+    program = f"{imports}import vggscope; vggscope.summary({word!r}, input_size=(3, 16, 16))"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert entries.exists() == is_stored
+
+
+@pytest.mark.slow
+def test_a_second_command_imports_no_library(entries: Path, tmp_path: Path) -> None:
+    body = "import numpy as np\nfrom torch import nn\n" + IN_A_MODEL.format(*CLOSED["widths"])
+    word = written(tmp_path / "mine", net=body) + ":Net"
+    command = on_each_command(word, "--input", "3x32x32")[0]
+    first, loaded = commands_in_a_process(tmp_path / "first", {0: command})
+    second, again = commands_in_a_process(tmp_path / "second", {0: command})
+    assert first == second
+    assert {"torch", "numpy"} <= set(loaded)
+    assert {"torch", "numpy"}.isdisjoint(again)
+    assert len(list(entries.iterdir())) == 1
