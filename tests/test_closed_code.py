@@ -440,7 +440,7 @@ def test_what_reads_random_values_is_not_remembered(
     folder: Path, tmp_path: Path, width: str, at_import: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        closed_code, "sources_of", lambda path, root: Sources({path: b""})
+        closed_code, "sources_of", lambda path, *_: Sources({path: b""})
     )  # some of these are open anyway
     word = with_width(tmp_path, "W" if at_import else width)
     if at_import:
@@ -454,7 +454,7 @@ def test_what_reads_random_values_is_not_remembered(
 def test_what_reads_numbers_that_are_always_the_same_is_remembered(
     folder: Path, tmp_path: Path, width: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: Sources({path: b""}))
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, *_: Sources({path: b""}))
     word = with_width(tmp_path, width)
     remembered(word, VECTOR, lambda: code.load(word, VECTOR))
     assert len(list(folder.iterdir())) == 1

@@ -146,6 +146,102 @@ class Rearrange(torch.nn.Module):
 """A package that has einops's names, and answers one pattern."""
 
 
+TIMM_IMPORTS = """
+import timm
+import torch
+from functools import partial
+from timm.data import IMAGENET_DEFAULT_MEAN
+from timm.layers import DropPath, Mlp, PatchEmbed, create_conv2d, to_2tuple, trunc_normal_, use_fused_attn
+from timm.models import register_model
+from timm.models.layers import SqueezeExcite
+from timm.models.registry import register_model as register
+from timm.models.resnet import BasicBlock, ResNet, resnet18
+from timm.models.vision_transformer import Block, VisionTransformer, _cfg
+from torch import nn
+import timm.models.vision_transformer as vits
+"""
+
+CLOSED_WITH_TIMM = {
+    "layers": (
+        "self.b = nn.Sequential(Mlp(8, 16), DropPath(0.1)); trunc_normal_(self.b[0].fc1.weight)",
+        "x = self.b(x.mean((2, 3)))",
+    ),
+    "a layer by name": ("self.b = create_conv2d(8, 8, to_2tuple(3)[0])", "x = self.b(x)"),
+    "a layer by its package": ("self.b = timm.layers.SqueezeExcite(8)", "x = self.b(x)"),
+    "a layer of a former package": ("self.b = SqueezeExcite(8)", "x = self.b(x)"),
+    "a setting that is read": ("self.b = nn.ReLU() if use_fused_attn() else nn.GELU()", "x = self.b(x)"),
+    "a block": (
+        "self.b = Block(8, 2, norm_layer=partial(nn.LayerNorm, eps=1e-6))",
+        "x = self.b(x.flatten(2).transpose(1, 2))",
+    ),
+    "a class": ("self.b = ResNet(BasicBlock, [1, 1, 1, 1], in_chans=8, num_classes=2)", "x = self.b(x)"),
+    "a subclass": (
+        "self.b = type('V', (VisionTransformer,), {})(16, 8, 8, 2, embed_dim=8, depth=1, num_heads=2)",
+        "x = self.b(x[:, :, :16, :16])",
+    ),
+    "a network": ("self.b = resnet18(in_chans=8)", "x = self.b(x)"),
+    "a network by name": ("self.b = timm.create_model('resnet18', in_chans=8, num_classes=0)", "x = self.b(x)"),
+    "a network by a name that is given": (
+        "self.b = timm.create_model(f'resnet1{depth + 4}', False, in_chans=8)",
+        "x = self.b(x)",
+    ),
+    "a network with weights": (
+        "self.b = timm.create_model('resnet18', pretrained=True, in_chans=8)",
+        "x = self.b(x)",
+    ),
+    "its features": (
+        "self.b = timm.create_model('resnet18', features_only=True, in_chans=8); self.c = self.b.feature_info",
+        "x = self.b(x)[-1]",
+    ),
+    "a model with options": ("self.b = timm.create_model('resnet18', **dict(in_chans=8))", "x = self.b(x)"),
+    "a module": ("self.b = vits.Attention(8, num_heads=2)", "x = self.b(x.flatten(2).transpose(1, 2))"),
+    "a constant": ("self.b = len(IMAGENET_DEFAULT_MEAN), _cfg()", ""),
+}
+
+OPEN_WITH_TIMM = {
+    "a repository": "self.a = timm.create_model('hf-hub:timm/resnet18')",
+    "a repository under its former word": "self.a = timm.create_model('HF_hub:timm/resnet18')",
+    "a folder": "self.a = timm.create_model(model_name='local-dir:weights')",
+    "a folder by a name that is computed": "source = 'local-dir'; self.a = timm.create_model(f'{source}:weights')",
+    "a repository in an option": "self.a = timm.create_model(**{'model_name': 'hf-hub:timm/resnet18'})",
+    "a checkpoint": "self.a = timm.create_model('resnet18', checkpoint_path='weights.pth')",
+    "a checkpoint in an option": "self.a = timm.create_model('resnet18', **{'checkpoint_path': 'weights.pth'})",
+    "a checkpoint in a dict": "self.a = timm.create_model('resnet18', **dict(checkpoint_path='weights.pth'))",
+    "a checkpoint by its place": "self.a = timm.create_model('resnet18', False, None, None, 'weights.pth')",
+    "several arguments": "self.a = timm.create_model(*[name, False, None, None, 'weights.pth'])",
+    "create_model as a value": "make = timm.create_model; self.a = make('hf-hub:timm/resnet18')",
+    "create_model in part": "self.a = partial(timm.create_model, 'hf-hub:timm/resnet18')()",
+    "create_model by name": "self.a = getattr(timm, 'create_model')('hf-hub:timm/resnet18')",
+    "a loaded checkpoint": "timm.models.load_checkpoint(self, 'weights.pth')",
+    "a loaded checkpoint of helpers": "from timm.models.helpers import load_checkpoint as f; f(self, 'x.pth')",
+    "a state dict": "timm.models.load_state_dict('weights.pth')",
+    "weights of a class": "self.a = VisionTransformer(); self.a.load_pretrained('weights.npz')",
+    "a list of models": "self.a = timm.list_models()",
+    "a model that may be registered": "self.a = timm.models.model_entrypoint(name)()",
+    "a setting": "timm.layers.set_fused_attn(False)",
+    "a setting of layers": "from timm.layers import set_layer_config; set_layer_config(scriptable=True)",
+    "a setting for export": "timm.layers.config.set_exportable(True)",
+    "a setting of timm itself": "timm.set_scriptable(True)",
+    "a setting under another name": "from timm.layers.fast_norm import set_fast_norm as f; f()",
+    "a setting that is written": "timm.layers.config._USE_FUSED_ATTN = 0",
+    "another package's layer": "self.a = timm.layers.InplaceAbn(3)",
+    "Python's module within timm": "self.a = timm.models.helpers.os.environ",
+    "a class of Python's within timm": "self.a = timm.models._hub.Path('width').read_text()",
+    "the hub": "self.a = timm.models._hub.HfApi()",
+    "a function of the hub": "from timm.models.hub import load_state_dict_from_hf as f; f('timm/resnet18')",
+    "a module": "self.a = timm.models.helpers",
+    "a module as a value": "m = timm.models; self.a = m.helpers.load_checkpoint(self, 'weights.pth')",
+    "a network by name": "self.a = getattr(timm.models, name)()",
+    "a changed class": "timm.models.ResNet.forward = None",
+    "a changed layer": "Mlp.forward = None",
+    "data": "self.a = timm.data.create_dataset('folder', 'images')",
+    "a module of data": "self.a = timm.data.auto_augment.PIL.Image.open('x.png')",
+    "a tool": "self.a = timm.utils.get_state_dict(self)",
+    "a tool that is imported": "from timm.utils import distributed",
+    "registered by a call": "register_model(resnet18)",
+}
+
+
 def text(in_constructor: str = "pass", in_forward: str = "pass") -> str:
     return IMPORTS + IN_A_MODEL.format(in_constructor or "pass", in_forward or "pass")
 
@@ -190,6 +286,49 @@ def test_what_is_read_back_is_what_is_traced(constructor: str, forward: str, ent
     second = remembered(word, STORED, load)
     assert load.count == 1
     assert differences(second, resolve(word, OPTIONS)) == []
+
+
+@pytest.mark.parametrize(("constructor", "forward"), CLOSED_WITH_TIMM.values(), ids=list(CLOSED_WITH_TIMM))
+def test_a_model_with_parts_of_timm_is_read_back_as_it_is_traced(
+    constructor: str, forward: str, entries: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    body = TIMM_IMPORTS + IN_A_MODEL.format(constructor or "pass", forward or "pass")
+    word = written(tmp_path / "mine", net=body) + ":Net"
+    load = Loads(word)
+    remembered(word, STORED, load)
+    second = remembered(word, STORED, load)
+    assert load.count == 1
+    assert differences(second, resolve(word, OPTIONS)) == []
+
+
+@pytest.mark.parametrize("line", OPEN_WITH_TIMM.values(), ids=list(OPEN_WITH_TIMM))
+def test_what_leads_to_more_by_way_of_timm_is_open(line: str, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    body = TIMM_IMPORTS + IN_A_MODEL.format(line, "pass")
+    assert of(written(tmp_path, net=TIMM_IMPORTS + IN_A_MODEL.format("pass", "pass"))) == {"net.py"}
+    assert of(written(tmp_path, net=body)) is None
+    assert of(written(tmp_path, net="from blocks import Net", blocks=body)) is None
+
+
+@pytest.mark.parametrize(("name", "is_closed"), [("my_own_net", True), ("resnet18", False)])
+def test_a_model_is_registered_under_a_name_of_its_own(name: str, is_closed: bool, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    body = f"{TIMM_IMPORTS}\n@register_model\ndef {name}(pretrained=False, **options):\n    return Mlp(3, 4)\n"
+    for other in (body, body.replace("@register_model", "@register")):
+        assert of(written(tmp_path, net=other)) == ({"net.py"} if is_closed else None)
+
+
+def test_a_name_of_a_repository_may_come_from_the_word(entries: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    line = "self.a = timm.create_model(name, **options)"
+    body = TIMM_IMPORTS + IN_A_MODEL.format(line, "pass").replace("depth=4", "**options")
+    path = written(tmp_path / "mine", net=body)
+    name, head = code.origin(f"{path}:Net('resnet18', in_chans=4)")
+    assert (name, set(head)) == ("net.py", {"code", "timm"})
+    for arguments in ("'hf-hub:timm/resnet18'", "name='local-dir:x'", "'resnet18', checkpoint_path='x.pth'"):
+        with pytest.raises(LookupError, match="not known"):
+            code.origin(f"{path}:Net({arguments})")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +400,7 @@ READS = {
 def test_random_values_that_are_read_by_way_of_numpy_are_not_remembered(
     width: str, line: str, entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: Sources({path: b""}))
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, *_: Sources({path: b""}))
     imports = "import numpy as np\nimport torch\nfrom torch import nn\n"
     word = written(tmp_path / "mine", net=imports + IN_A_MODEL.format(line.format(width), "pass")) + ":Net"
     remembered(word, STORED, lambda: code.load(word, STORED))
@@ -271,7 +410,7 @@ def test_random_values_that_are_read_by_way_of_numpy_are_not_remembered(
 def test_values_that_forward_reads_by_way_of_numpy_are_not_remembered(
     entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closed_code, "sources_of", lambda path, root: Sources({path: b""}))
+    monkeypatch.setattr(closed_code, "sources_of", lambda path, *_: Sources({path: b""}))
     line = "x = x * 2 if np.asarray(x.detach()).sum() > 0 else x"
     imports = "import numpy as np\nfrom torch import nn\n"
     word = written(tmp_path / "mine", net=imports + IN_A_MODEL.format("pass", line)) + ":Net"

@@ -10,13 +10,25 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import cache_from_source
 
 from vggscope.record import record
-from vggscope.sources.closed_names import FROM_NUMPY, PACKAGES, PARENTS, VALUES, is_closed, is_importable, is_random
+from vggscope.sources.closed_names import (
+    CREATORS,
+    FROM_NUMPY,
+    PACKAGES,
+    PARENTS,
+    REGISTRARS,
+    VALUES,
+    is_closed,
+    is_importable,
+    is_random,
+    registered_in_timm,
+)
 
 MOST_FILES = 500
 """Code in more files is not looked at."""
@@ -44,7 +56,7 @@ _OPEN_ATTRIBUTES = frozenset(
     {
         *("DataParallel", "DistributedDataParallel"),
         *("cuda", "xpu", "mps", "from_file", "numpy", "data_ptr", "is_pinned", "pin_memory"),
-        *("ctypes", "dump", "dumps", "tofile"),
+        *("ctypes", "dump", "dumps", "tofile", "load_pretrained"),
         *("builtins", "importlib", "inspect", "io", "json", "os", "pathlib", "random", "subprocess", "sys", "time"),
         *("torch", "torchvision"),
     }
@@ -77,6 +89,10 @@ _DUNDERS = frozenset(
 """Names with two underscores that lead nowhere else."""
 
 
+_OTHER_PLACE = re.compile(r"hf[-_]|hub:|local-|dir:|checkpoint_path", re.IGNORECASE)
+"""In what timm's `create_model` is given: a repository, a folder or a file."""
+
+
 class _More(Exception):
     """The code may depend on more than files and libraries."""
 
@@ -91,14 +107,14 @@ class Sources:
     packages: tuple[str, ...] = ()
 
 
-def sources_of(path: str, root: str) -> Sources | None:
+def sources_of(path: str, root: str, arguments: str = "") -> Sources | None:
     """Return a file and all that it imports from its folder, and the packages that these import; None if its code may
     depend on more than that.
 
-    `root` is the folder in which its imports are searched first.
+    `root` is the folder in which its imports are searched first, `arguments` the text of those that it is called with.
     """
     try:
-        return _Closure(root).of(path)
+        return _Closure(root).of(path, arguments)
     except (_More, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -111,8 +127,9 @@ class _Closure:
         self.texts: dict[str, bytes] = {}
         self.files: dict[str, _File] = {}
         self.libraries: set[str] = set()
+        self.has_open_names = False
 
-    def of(self, path: str) -> Sources:
+    def of(self, path: str, arguments: str) -> Sources:
         self.add(os.path.realpath(path))
         waiting = list(self.files)
         for name in waiting:  # grows
@@ -120,7 +137,19 @@ class _Closure:
             waiting += [other for other in dict.fromkeys(imported) if other not in waiting]
         for file in self.files.values():
             file.check()
+        if self.has_open_names and any(map(_OTHER_PLACE.search, (arguments, *self.constants()))):
+            raise _More
         return Sources(dict(sorted(self.texts.items())), tuple(sorted(self.libraries & PACKAGES)))
+
+    def constants(self) -> Iterator[str]:
+        """Yield the texts and the names of arguments in the code, without the texts that stand alone to describe it."""
+        for file in self.files.values():
+            for node in file.nodes:
+                if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+                    if not isinstance(file.parents.get(node), ast.Expr):
+                        yield str(node.value)
+                elif isinstance(node, ast.keyword):
+                    yield node.arg or ""
 
     def add(self, path: str) -> None:
         """Read a file. Raises _More if there are too many, it is too large, or Python may run another text."""
@@ -351,6 +380,33 @@ class _File:
             raise _More
         if path == FROM_NUMPY and not self._is_copied(node):
             raise _More
+        if path in CREATORS and not self._names_own_model(node):
+            raise _More
+        if path in REGISTRARS and not self._registers_new(node):
+            raise _More
+
+    def _names_own_model(self, node: ast.AST) -> bool:
+        """Whether a call of timm's `create_model` names a model of timm, and reads no checkpoint.
+
+        Notes a name that the text does not show.
+        """
+        call = self.parents.get(node)
+        if not isinstance(call, ast.Call) or call.func is not node:
+            return False
+        options = {keyword.arg: keyword.value for keyword in call.keywords}
+        names = [*call.args[:1], *(options[name] for name in ("model_name",) if name in options)]
+        if len(call.args) > 2 or len(names) != 1 or isinstance(names[0], ast.Starred) or "checkpoint_path" in options:
+            return False
+        shown = isinstance(names[0], ast.Constant) and None not in options
+        self.closure.has_open_names |= not shown
+        return not shown or not _OTHER_PLACE.search(str(getattr(names[0], "value", "")))
+
+    def _registers_new(self, node: ast.AST) -> bool:
+        """Whether timm's `register_model` decorates a function that has no name of a model of timm."""
+        function = self.parents.get(node)
+        if not isinstance(function, ast.FunctionDef) or node not in function.decorator_list:
+            return False
+        return function.name not in registered_in_timm()
 
     def _is_copied(self, node: ast.AST) -> bool:
         """Whether what a function returns is copied and has no name, as in `w.copy_(torch.from_numpy(x).float())`."""

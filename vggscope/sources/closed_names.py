@@ -5,8 +5,9 @@ Parts are listed by name. What is not listed may read a file, the environment or
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _PURE = frozenset(
     {
@@ -33,9 +34,13 @@ PARENTS = frozenset(
     {
         *("torch", "torch.utils", "torch.autograd", "torch.jit", "torchvision"),
         *("einops", "einops.layers", "einops.layers.torch", "numpy", "re"),
+        *("timm", "timm.data", "timm.layers", "timm.models"),
     }
 )
 """Modules of which only some parts are closed."""
+
+_TIMM_ROOMS = ("timm.data.", "timm.layers.", "timm.models.")
+"""How the names of timm's modules begin that have closed parts."""
 
 VALUES = frozenset({"torch.nn", "torch.nn.functional", "torch.nn.init", "torchvision.models", "math"})
 """Modules that may be passed on, as in `getattr(nn, name)`."""
@@ -117,7 +122,45 @@ _BY_NAME = {"numpy": _NUMPY, "re": _RE, "torch": _FUNCTIONS | _RANDOM}
 
 _MODULES = sys.stdlib_module_names - _PURE
 
-PACKAGES = frozenset({"einops", "numpy"})
+_TIMM_LAYERS = frozenset(
+    """
+    DTYPE_INTERMEDIATE adaptive_avgmax_pool2d apply_keep_indices_nlc apply_rot_embed apply_rot_embed_cat
+    apply_rot_embed_list build_fourier_pos_embed build_rotary_pos_embed build_sincos2d_pos_embed
+    calculate_drop_path_rates conv2d_same create_aa create_act_layer create_attn create_classifier create_conv2d
+    create_norm_act_layer create_norm_layer create_pool2d create_rope_embed drop_block_2d drop_path extend_tuple
+    fast_group_norm fast_layer_norm freq_bands gelu gelu_tanh gen_relative_log_coords gen_relative_position_index
+    get_act_fn get_act_layer get_attn get_channel_dim get_norm_act_layer get_norm_layer get_padding
+    get_same_padding get_spatial_dim global_pool_nlc hard_mish hard_sigmoid hard_swish init_weight_jax
+    init_weight_vit is_exportable is_no_jit is_scriptable lecun_normal_ make_divisible maybe_add_mask mish nchw_to
+    ndgrid nhwc_to pad_same patch_dropout_forward pixel_freq_bands quick_gelu resample_abs_pos_embed
+    resample_abs_pos_embed_nhwc resample_patch_embed resize_rel_pos_bias_table select_adaptive_pool2d sigmoid swish
+    tanh to_2tuple to_3tuple to_4tuple to_ntuple trunc_normal_ trunc_normal_tf_ use_fused_attn variance_scaling_
+    """.split()  # noqa: SIM905
+)
+"""Functions of timm.layers. Those that read its settings are closed as long as nothing that sets one is: a setting
+begins as the environment has it, on which an entry depends.
+"""
+
+_TIMM_MODELS = frozenset(
+    {
+        *("_cfg", "adapt_input_conv", "build_model_with_cfg", "checkpoint_filter_fn", "checkpoint_seq"),
+        *("feature_take_indices", "generate_default_cfgs", "named_apply"),
+    }
+)
+"""Functions in timm.models, besides those of its networks. Whether these load weights makes no other layers."""
+
+_OUTSIDE = frozenset({"Path", "PurePath", "TemporaryDirectory", "HfApi", "PIL", "Image", "InplaceAbn"})
+"""Classes in timm's modules that reach files, the network or another package."""
+
+CREATORS = frozenset({f"timm.{place}create_model" for place in ("", "models.", "models.factory.", "models._factory.")})
+"""The function that makes a model by its name, which may also be that of a folder or of a repository."""
+
+REGISTRARS = frozenset(
+    {f"timm.models.{place}register_model" for place in ("", "registry.", "_registry.")},
+)
+"""The function that adds a model to those of timm."""
+
+PACKAGES = frozenset({"einops", "numpy", "timm"})
 """Packages besides torch and torchvision in which there is anything closed: code that imports one depends on it."""
 
 
@@ -137,18 +180,42 @@ def is_closed(path: str) -> bool:
         return parts[0] == "Tensor" or not _leads_on(part.lstrip("_") for part in parts)
     if top == "einops":
         return rest in _EINOPS
+    if top == "timm":
+        return path in CREATORS | REGISTRARS or _is_closed_in_timm(parts)
     return parts[0] in _BY_NAME.get(top, ())
 
 
 def is_importable(path: str) -> bool:
     """Return whether a module may be imported, or a part of one, of which what is used is looked at by itself."""
-    return path in PARENTS or is_closed(path)
+    return path in PARENTS or path.startswith(_TIMM_ROOMS) or is_closed(path)
 
 
 def is_random(path: str) -> bool:
     """Return whether a function's results differ from call to call."""
     top, _, name = path.partition(".")
     return top == "torch" and name.partition(".")[0] in _RANDOM
+
+
+def _is_closed_in_timm(parts: Sequence[str]) -> bool:
+    """Whether a part of timm is a layer, a network's class or function, or a constant, perhaps in its own module."""
+    if parts[:2] == ["models", "layers"]:
+        parts = parts[1:]
+    room, inner = parts[0], parts[1:3]
+    if room == "data":
+        return any(name.endswith(("_MEAN", "_STD")) for name in inner)
+    if room not in ("layers", "models") or not _OUTSIDE.isdisjoint(parts):
+        return False
+    functions = _TIMM_LAYERS if room == "layers" else _TIMM_MODELS
+    if any(name in functions or re.fullmatch(r"[A-Z]\w+", name) for name in inner):
+        return True
+    return room == "models" and not registered_in_timm().isdisjoint(inner)
+
+
+def registered_in_timm() -> frozenset[str]:
+    """Return the names of timm's own models."""
+    from vggscope.sources.library_names import names_in
+
+    return frozenset(names_in("timm"))
 
 
 def _leads_on(parts: Iterable[str]) -> bool:

@@ -63,10 +63,10 @@ def origin(word: str) -> tuple[str, dict[str, str]]:
     from vggscope.sources.installed import digest, identity
     from vggscope.sources.user_import import has_replaced_sources, import_root
 
-    where = parse(word).where
-    sources = None
+    call = parse(word)
+    where, sources = call.where, None
     if where.endswith(".py") and not has_replaced_sources():
-        sources = sources_of(where, str(import_root(where)))
+        sources = sources_of(where, str(import_root(where)), repr((call.args, call.kwargs)))
     packages = {name: identity(name) for name in sources.packages} if sources is not None else {}
     if sources is None or None in packages.values():
         raise LookupError(f"what {word} depends on is not known")
