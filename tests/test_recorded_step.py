@@ -31,7 +31,7 @@ from vggscope.recorded_step import RecordedStep, StepRequest
 from vggscope.trace.dataless import DatalessOperators
 from vggscope.trace.inputs import from_sizes
 from vggscope.trace.network import network_of
-from vggscope.trace.step import StorageChange, class_labels, in_order, loss_of
+from vggscope.trace.step import StorageChange, class_labels, in_order, loss_of, recorded_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch: odd padding, nested tensors
 
@@ -297,6 +297,12 @@ class KeepsTableByDevice(nn.Module):
         return self.norm(self.tables[x.device] @ x)
 
 
+def resized(x: Tensor) -> Tensor:
+    out = torch.ones(4)
+    out.resize_(x.shape).copy_(x)
+    return torch.special.bessel_j0(out.detach()) + out
+
+
 def padded(mode: str, padding: int | str = 1, kernel: int = 3) -> nn.Module:
     layers = (nn.Conv2d(3, 8, kernel, padding=padding, padding_mode=mode), nn.ReLU())
     return nn.Sequential(*layers, nn.Conv2d(8, 8, kernel, padding=padding, padding_mode=mode), nn.Flatten())
@@ -319,6 +325,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         (3, 8, 8),
         0,
     ),
+    "a tensor that is resized": (lambda: Calls(resized, nn.Conv2d(3, 8, 3)), (3, 16, 16), 0),
     "reflected": (lambda: padded("reflect"), (3, 16, 16), 0),
     "wrapped": (lambda: padded("circular"), (3, 16, 16), 0),
     "replicated": (lambda: padded("replicate"), (3, 16, 16), 0),
@@ -730,7 +737,9 @@ def test_a_gradient_that_a_hook_keeps_has_no_data(monkeypatch: pytest.MonkeyPatc
             return y * 2
 
     monkeypatch.setattr(Network, "predicts_memory", property(lambda network: False))
-    recorded(Keeps(), (6,), StepRequest(trains=True, samples=3))
+    module = Keeps()
+    inputs, network = from_sizes(module, [InputSize((6,))]), recorded(module, (6,))
+    recorded_steps(module, network, inputs, StepRequest(trains=True, samples=3), False)
     gradient = kept[-1]
     uses: tuple[Callable[[], object], ...] = (
         gradient.clone,

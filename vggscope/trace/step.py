@@ -584,10 +584,18 @@ class _Storages:
         return 0 <= self._numbers.get(id(tensor.untyped_storage()), -1) < self._before_node
 
     def _unknown_in(self, result: Any) -> Iterator[Tensor]:
-        """Yield the tensors of a result whose storages are new, without those that torch computes derivatives of."""
+        """Yield the tensors of a result whose storages are new, without those that torch computes derivatives of.
+
+        A storage that has been resized is a new one.
+        """
         for tensor in tensors_in(result):
-            if id(tensor.untyped_storage()) not in self._numbers and tensor.device.type != META:
+            storage = tensor.untyped_storage()
+            number = self._numbers.get(id(storage))
+            if number is None and tensor.device.type != META:
                 yield tensor
+            elif number is not None and number >= 0 and storage.nbytes() != self._storages[number].size:
+                yield tensor
+                self._free(number)  # torch copies what the old memory holds before that
 
     def _add(self, tensor: Tensor) -> None:
         """Note a new storage."""
@@ -601,12 +609,16 @@ class _Storages:
         self._changes.append(StorageChange(self.event, self.layer, number, is_free=False))
 
         def freed(_: object) -> None:
-            self._references.pop(number, None)
             self._numbers.pop(key, None)
-            if not self._stopped:
-                self._changes.append(StorageChange(self.event, self.layer, number, is_free=True))
+            self._free(number)
 
         self._references[number] = ref(storage, freed)
+
+    def _free(self, number: int) -> None:
+        """Note that memory is freed."""
+        self._references.pop(number, None)
+        if not self._stopped:
+            self._changes.append(StorageChange(self.event, self.layer, number, is_free=True))
 
     def stop(self) -> None:
         """End the log: what is alive stays so."""
