@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 
 import pytest
@@ -15,6 +18,14 @@ from vggscope.trace.network import network_of
 
 SIZE = 8
 REQUESTS = (StepRequest(trains=True, on_gpu=False), StepRequest(trains=False, on_gpu=False))
+
+
+@pytest.fixture(autouse=True)
+def not_frozen() -> Iterator[None]:
+    """Run as in most programs, where nobody has frozen objects."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 def made(n: int) -> Tensor:
@@ -138,6 +149,15 @@ class Tables:
 
 TABLES = Tables()
 
+OF_THREAD = threading.local()
+
+
+def in_thread(n: int) -> Tensor:
+    if not hasattr(OF_THREAD, "table"):
+        OF_THREAD.table = made(n)
+    return OF_THREAD.table  # type: ignore[no-any-return]
+
+
 KEEPERS: dict[str, Callable[[int], Tensor]] = {
     "lru_cache": by_lru_cache,
     "a pair by cache": lambda n: torch.mul(*pair_by_cache(n)),
@@ -154,6 +174,7 @@ KEEPERS: dict[str, Callable[[int], Tensor]] = {
     "an attribute of a function": in_own_attribute,
     "a closure": in_closure,
     "an object": TABLES,
+    "an object of the thread": in_thread,
 }
 
 
@@ -196,3 +217,45 @@ def test_the_next_real_call_finds_no_tensor_without_data(table: Callable[[int], 
     first = net(x)
     network_of(net, "net", (3, SIZE, SIZE), steps=REQUESTS, batch=2)
     assert torch.equal(first, net(x))
+
+
+def test_a_thread_keeps_the_place_of_its_tables() -> None:
+    net, of_thread = Keeps(in_thread), vars(OF_THREAD)
+    for _ in range(2):
+        network_of(net, "net", (3, SIZE, SIZE))
+    assert vars(OF_THREAD) is of_thread
+
+
+def test_an_object_in_place_of_the_file_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apart", object())  # type: ignore[arg-type]
+    kind = type("Apart", (nn.Linear,), {"__module__": "apart"})
+    assert len(network_of(kind(2, 3), "net", (2,)).nodes) == 1
+
+
+class FailsInTraining(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.max_pool2d(x, 2 * SIZE) if self.training else x)  # type: ignore[no-any-return]
+
+
+def test_what_fails_in_training_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_lru_cache.cache_clear()
+    searches: list[object] = []
+    monkeypatch.setattr(gc, "get_referrers", lambda *held: searches.append(held) or [])
+    network = network_of(FailsInTraining(nn.Conv2d(3, 8, 3)), "net", (3, SIZE, SIZE))
+    assert not searches
+    assert network.failure is None
+    network_of(Keeps(by_lru_cache), "net", (3, SIZE, SIZE))
+    assert searches
+    by_lru_cache.cache_clear()
+
+
+@pytest.mark.parametrize("freezes", [False, True])
+def test_what_the_caller_has_made_since_freezing_stays(freezes: bool) -> None:
+    if freezes:
+        gc.freeze()
+    kept: list[object] = [1]
+    layer = nn.Linear(2, 3)
+    layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    for _ in range(2):
+        network_of(layer, "net", (2,))
+        assert kept == [1]

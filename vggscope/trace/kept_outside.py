@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import CellType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from vggscope.trace.parts import parts_of
 from vggscope.trace.preserve import attributes_of, is_helper
@@ -33,7 +34,7 @@ _WATCHED: list[_Outside] = []
 def forgetting_kept(module: nn.Module) -> Iterator[None]:
     """At the end of the block, take the tensors of runs in it out of what existed before.
 
-    The block is to begin with all objects frozen, by gc.freeze: those that the garbage collector has then are new.
+    The block is to begin with most objects frozen, by gc.freeze: those that the garbage collector has besides are few.
     """
     outside = _Outside(module)
     _WATCHED.append(outside)
@@ -55,9 +56,10 @@ class _Outside:
 
     def __init__(self, module: nn.Module) -> None:
         kinds = [kind for kind in {type(part) for part in parts_of(module)} if not kind.__module__.startswith("torch.")]
-        names = dict.fromkeys(kind.__module__ for kind in kinds)
-        owners: tuple[Any, ...] = (*kinds, *(sys.modules[name] for name in names if name in sys.modules))
+        files = map(sys.modules.get, dict.fromkeys(kind.__module__ for kind in kinds))
+        owners: tuple[Any, ...] = (*kinds, *(file for file in files if isinstance(file, ModuleType)))
         self._owners = {id(_namespace(owner)): (owner, dict(vars(owner))) for owner in owners}
+        self._before = frozenset(map(id, gc.get_objects()))  # what is not frozen: all since the caller froze objects
         self.runs: list[Callable[[], Iterable[Tensor]]] = []
 
     def alive(self) -> list[Tensor]:
@@ -72,7 +74,7 @@ class _Outside:
         tensors: list[Any] = self.alive()
         if not tensors:
             return
-        new = set(map(id, gc.get_objects()))
+        new = set(map(id, gc.get_objects())) - self._before
         gc.unfreeze()  # a search passes over frozen objects
         gone: dict[int, object] = {id(tensor): tensor for tensor in tensors}
         found = tensors
@@ -130,10 +132,13 @@ def _emptied(value: Any, gone: Mapping[int, object]) -> Any:
 
 
 def _empty(value: Any, gone: Mapping[int, object]) -> None:
-    """Drop the items of a container that are among these objects; a dict under a name stays, and is emptied."""
+    """Drop the items of a container that are among these objects; a dict under a name stays, and is emptied.
+
+    So does one under a weak reference: threading.local refers to those of its threads without owning them.
+    """
     if isinstance(value, dict):
         for key, item in _held(value, gone):
-            if type(item) is dict and isinstance(key, str):
+            if type(item) is dict and isinstance(key, (str, ref)):
                 _empty(item, gone)
             else:
                 del value[key]

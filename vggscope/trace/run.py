@@ -148,7 +148,7 @@ def run(
         watch.training_reads.any,
         watch.draws,
         watch.reads_sizes,
-        training_error,
+        training_error and training_error.with_traceback(None),  # whose frames hold the tensors of the run
     )
 
 
