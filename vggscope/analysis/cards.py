@@ -61,7 +61,7 @@ class Card:
     def usable_bytes(self) -> int:
         """What a program gets of the memory: the published figure, or an estimate that is rather too small.
 
-        The published cards of NVIDIA lack 200 to 770 MiB of the total, 3.3% at most. The estimate lacks 3.3%, up to 896
+        The published cards of NVIDIA lack 80 to 770 MiB of the total, 3.3% at most. The estimate lacks 3.3%, up to 896
         MiB. AMD's MI355X lacks 10 MiB; the estimate for its relatives is 16.
         """
         if self.name in USABLE:
@@ -160,6 +160,7 @@ CARDS = (
 )
 
 USABLE = {
+    "GTX 1080": (_gib(7.92), "lengstrom/fast-style-transfer#10"),
     "GTX 1660 Ti": (_gib(5.81), "zhou13/lcnn#23"),
     "RTX 2080 Ti": (_gib(10.76), "JDAI-CV/image-captioning#11"),
     "RTX 3060": (12037, RUNS),
@@ -170,6 +171,8 @@ USABLE = {
     "RTX 4070 Ti": (_gib(11.73), "OpenLMLab/LOMO#17"),
     "RTX 4090": (24210, RUNS),
     "RTX 5090": (_gib(31.36), "TrajectoryCrafter/TrajectoryCrafter#20"),
+    "P100": (16280, "the README.md of ultralytics/yolov5 in 2020"),
+    "V100-16GB": (16130, "the README.md of ultralytics/yolov3 in 2020"),
     "V100-32GB": (_gib(31.74), "haotian-liu/LLaVA#812"),
     "T4": (_gib(14.56), "AlphaGPU/leetgpu-challenges#52"),
     "RTX 8000": (_gib(47.46), "Victarry/stable-dreambooth#8"),
@@ -184,6 +187,7 @@ USABLE = {
 }
 """The MiB that a program gets of a card (`total_memory` of torch.cuda.get_device_properties), and where that is
 published: measurements, or the GitHub issue, by repository and number, whose out-of-memory message gives the capacity.
+The least of several figures for a card.
 """
 
 CONTEXTS = {"A100-40GB": 1792, "A100-80GB": 1792}
