@@ -8,6 +8,8 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -259,3 +261,25 @@ def test_what_the_caller_has_made_since_freezing_stays(freezes: bool) -> None:
     for _ in range(2):
         network_of(layer, "net", (2,))
         assert kept == [1]
+
+
+def test_a_global_of_another_file_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    file: Any = ModuleType("tables")
+    monkeypatch.setitem(sys.modules, "tables", file)
+    vars(file).update(made=made, LAZY=None, KNOWN={})
+    code = """
+def table(n):
+    global LAZY
+    if LAZY is None:
+        LAZY = made(n)
+    if n not in KNOWN:
+        KNOWN[n] = LAZY + 1
+    return KNOWN[n]
+"""
+    exec(code, vars(file))
+    net, x, known = Keeps(file.table), torch.rand(2, 3, SIZE, SIZE), file.KNOWN
+    for _ in range(2):
+        assert network_of(net, "net", (3, SIZE, SIZE)).failure is None
+        assert file.LAZY is None
+    assert net(x).isfinite().all()
+    assert file.KNOWN is known

@@ -106,6 +106,9 @@ class _Outside:
                     self._take_out(value, gone)
                 else:
                     setattr(owner, name, before[name]) if name in before else delattr(owner, name)
+        elif isinstance(holder, dict) and _is_namespace(holder):
+            for name, value in _held(holder, gone):
+                holder[name] = _emptied(value, gone)
         elif isinstance(holder, CellType):
             holder.cell_contents = _emptied(holder.cell_contents, gone)
         elif is_helper(holder):
@@ -118,6 +121,12 @@ class _Outside:
 def _namespace(owner: Any) -> object:
     """The dict that holds the attributes of a class or a file, which `vars` of a class hides."""
     return gc.get_referents(vars(owner))[0] if isinstance(owner, type) else vars(owner)
+
+
+def _is_namespace(value: dict[Any, Any]) -> bool:
+    """Whether a dict holds the globals of a file, from which a name that is dropped would be missing."""
+    file = sys.modules.get(str(value.get("__name__")))
+    return isinstance(file, ModuleType) and vars(file) is value
 
 
 def _held(items: Mapping[Any, object], gone: Mapping[int, object]) -> list[tuple[Any, object]]:
