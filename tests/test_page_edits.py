@@ -16,6 +16,7 @@ from vggscope.explorer.edit import editable
 from vggscope.graph import Network, Parameter, one_input
 from vggscope.ops.base import infer_output_shape
 from vggscope.sources.resolve import resolve
+from vggscope.units import bytes_text, percent_text, short_count
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ NETWORKS = (
     ("torchvision:vgg11_bn", BuildOptions(input=(3, 64, 64))),
 )
 
-FIELDS = {"kernel_size": (1, 9), "stride": (1, 4), "padding": (0, 4), "out_channels": (1, 96), "out_features": (1, 300)}
+FIELDS = {"kernel_size": (1, 9), "stride": (1, 9), "padding": (0, 4), "out_channels": (1, 96), "out_features": (1, 300)}
 
 
 def drawn_edit(random: Random, layers: list[dict[str, Any]], sides: tuple[int, ...]) -> dict[str, Any]:
@@ -111,6 +112,10 @@ IN_PAGE = """({ networks, edits }) => {
 }"""
 
 
+def script(*names: str) -> str:
+    return "\n".join((files("vggscope.explorer") / "js" / f"{name}.js").read_text("utf-8") for name in names)
+
+
 def test_changed_networks_have_the_figures_that_python_gives(browser: Browser) -> None:
     networks = [resolve(word, options) for word, options in NETWORKS]
     rules = [editable(network) for network in networks]
@@ -125,11 +130,8 @@ def test_changed_networks_have_the_figures_that_python_gives(browser: Browser) -
         "networks": [{**rule, "names": [n.name for n in network.nodes]} for rule, network in zip(rules, networks)],
         "edits": edits,
     }
-    scripts = "\n".join(
-        (files("vggscope.explorer") / "js" / f"{name}.js").read_text("utf-8") for name in ("text", "rules", "step")
-    )
     page = browser.new_page()
-    made = page.evaluate(IN_PAGE % scripts, json.loads(json.dumps(given)))
+    made = page.evaluate(IN_PAGE % script("text", "rules", "step"), json.loads(json.dumps(given)))
     page.close()
     expected = [by_python(networks[at], edit) for at, edit in edits]
     differing = [
@@ -151,3 +153,37 @@ def test_changed_networks_have_the_figures_that_python_gives(browser: Browser) -
 )
 def test_networks_that_branch_are_not_changed(word: str, why: str) -> None:
     assert why in editable(resolve(word))["why"]
+
+
+ROUNDED = """([counts, shares, values]) => {
+  %s
+  return [
+    counts.map(bytesText),
+    counts.map((count) => shortCount(count, 'MACs')),
+    shares.map(([part, whole]) => share(part, whole)),
+    values.map((value) => [0, 1, 2].map((decimals) => fixed(value, decimals))),
+    values.map(significant),
+  ];
+}"""
+
+
+def test_numbers_are_rounded_as_python_rounds_them(browser: Browser) -> None:
+    """On exact halves of the last digit too, such as the 6.125 MiB of a layer of VGG, and beside them."""
+    random = Random(23)
+    halves = [scale * n // 8 for scale in (2**10, 10**3, 2**20, 10**6, 10**9) for n in range(8, 1200)]
+    around = [n + step for n in halves for step in (-1, 0, 1)]
+    counts = [*range(1100), *around, *(int(10 ** random.uniform(3, 14)) for _ in range(2000))]
+    shares = [(part, whole) for whole in (16, 400, 800, 2000) for part in range(1, whole + 1) if part * 1000 >= whole]
+    values = [n * 2.0**power for n in range(-70, 1100) for power in (-8, -3, -2, -1, 0)]
+    values += [5e-324, 1e-120, 1.7e308, 99.95, 12345.0, 12350.0, 2.5e20 + 0.5e18]
+    values += [random.uniform(-1, 1) * 10 ** random.uniform(-9, 9) for _ in range(2000)]
+    page = browser.new_page()
+    made = page.evaluate(ROUNDED % script("text"), [counts, shares, values])
+    page.close()
+    assert made[0] == [bytes_text(count) for count in counts]
+    assert made[1] == [short_count(count, "MACs") for count in counts]
+    assert made[2] == [percent_text(part, whole) for part, whole in shares]
+    for value, texts in zip(values, made[3]):
+        # toFixed writes larger numbers with an exponent.
+        assert abs(value) >= 1e21 or texts == [f"{value:.{decimals}f}" for decimals in (0, 1, 2)]
+    assert made[4] == [float(f"{value:.3g}") for value in values]

@@ -10,14 +10,14 @@ const KINDS = {
 
 const compact = (value) => {
   const [scale, prefix] = [[1e12, ' T'], [1e9, ' G'], [1e6, ' M'], [1e3, ' k']].find(([least]) => value >= least) ?? [1, ''];
-  return `${Number((value / scale).toPrecision(3))}${prefix}`;
+  return `${significant(value / scale)}${prefix}`;
 };
 
 const BYTE_UNITS = [[2 ** 40, 'TiB'], [2 ** 30, 'GiB'], [2 ** 20, 'MiB'], [2 ** 10, 'KiB'], [1, 'B']];
 
 const compactBytes = (value) => {
   const [scale, word] = BYTE_UNITS.find(([least]) => value >= least) ?? [1, 'B'];
-  return `${Number((value / scale).toPrecision(3))} ${word}`;
+  return `${significant(value / scale)} ${word}`;
 };
 
 // The least of 1, 2, 5 times a power of ten with which at most five steps reach `most`.

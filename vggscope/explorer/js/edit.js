@@ -121,7 +121,7 @@ function showEditTotals(before, after) {
   const peaks = knownPeaks();
   const rows = EDIT_TOTALS.filter(([, key]) => !key.endsWith('Peak') || peaks.has(key)).map(([title, key, text]) => {
     const [was, is] = [before.totals[key], after.totals?.[key] ?? null];
-    const factor = is === null || !was ? '' : is === was ? '' : `× ${Number((is / was).toPrecision(3))}`;
+    const factor = is === null || !was ? '' : is === was ? '' : `× ${significant(is / was)}`;
     return el('tr', {}, el('th', { scope: 'row' }, title), el('td', { class: 'number', 'data-value': was }, text(was)),
       el('td', { class: `number${is === was ? '' : ' changed'}`, 'data-value': is ?? '', 'data-total': key }, text(is)), el('td', { class: 'number' }, factor));
   });

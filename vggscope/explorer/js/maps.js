@@ -3,7 +3,7 @@
 // A colour scale from dark to bright in perceptually even steps, also in grey.
 const RAMP = [[13, 8, 46], [84, 15, 109], [160, 42, 99], [217, 78, 55], [249, 142, 9], [252, 255, 164]];
 
-const number = (value) => (value === null ? '' : Number(value.toPrecision(3)).toString());
+const number = (value) => (value === null ? '' : String(significant(value)));
 
 function colourAt(share) {
   const place = share * (RAMP.length - 1);

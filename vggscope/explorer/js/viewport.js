@@ -38,7 +38,7 @@ function resize(zoom) {
   view.drawing.style.transform = `scale(${zoom / view.laid})`;
   clearTimeout(view.settling);
   view.settling = setTimeout(settle, SETTLING);
-  find('#zoom-level').textContent = `${Math.round(100 * zoom / view.opening)}%`;
+  find('#zoom-level').textContent = `${fixed(100 * zoom / view.opening, 0)}%`;
   markMinimap();
 }
 
