@@ -277,6 +277,159 @@ def test_what_leads_to_more_is_open(line: str, tmp_path: Path) -> None:
     assert of(written(tmp_path, net="from blocks import Net", blocks=text(line))) is None
 
 
+LOGGING = """
+import logging
+from torch import nn
+logger = logging.getLogger(__name__)
+"""
+
+CLOSED_WITH_LOGGING = {
+    "a message": "logger.info('depth %d', depth)",
+    "another": "logger.debug(f'{name}')",
+    "a logger of its own": "log = logging.getLogger('net'); log.info(name)",
+}
+
+OPEN_WITH_LOGGING = {
+    "a warning": "logger.warning('depth %d', depth)",
+    "an error": "logger.error(name)",
+    "a message of any level": "logger.log(depth, name)",
+    "a message of the root": "logging.info(name)",
+    "a shown message": "logging.basicConfig(level=0)",
+    "a level": "logger.setLevel(0)",
+    "what handles messages": "self.a = logger.handlers",
+    "what handles all": "self.a = logger.manager",
+    "a logger that is passed on": "self.a = [logger]",
+    "another name of a logger": "other = logger; other.warning(name)",
+    "a logger without a name": "logging.getLogger(__name__).warning(name)",
+    "a logger of two names": "a = b = logging.getLogger(__name__); a.warning(name)",
+    "a logger in an attribute": "self.log = logging.getLogger(__name__)",
+    "a logger in a walrus": "(log := logging.getLogger(__name__)).warning(name)",
+    "our own logger": "log = logging.getLogger('vggscope'); log.info(name)",
+    "a part of our logger": "log = logging.getLogger('vggscope.net'); log.info(name)",
+    "the function as a value": "get = logging.getLogger; get(name).warning(name)",
+    "a method by name": "getattr(logger, name)(name)",
+    "a method by a known name": "getattr(logger, 'warning')(name)",
+    "a handler": "logger.addHandler(logging.FileHandler('log'))",
+    "a logger's class": "logging.Logger('x').warning(name)",
+    "Python's modules within logging": "self.a = logging.os.environ",
+    "a module of logging": "import logging.handlers",
+    "a warning of Python": "import warnings; warnings.warn(name)",
+}
+
+
+@pytest.mark.parametrize("line", CLOSED_WITH_LOGGING.values(), ids=list(CLOSED_WITH_LOGGING))
+def test_code_that_logs_what_is_not_shown_is_closed(
+    line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, net=LOGGING + IN_A_MODEL.format(line, "pass"))
+    assert of(path) == {"net.py"}
+    resolve(f"{path}:Net", OPTIONS)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("line", OPEN_WITH_LOGGING.values(), ids=list(OPEN_WITH_LOGGING))
+def test_code_that_may_show_a_message_is_open(line: str, tmp_path: Path) -> None:
+    assert of(written(tmp_path, net=LOGGING + IN_A_MODEL.format(line, "pass"))) is None
+    by_way = "from common import logger, logging\nfrom torch import nn\n" + IN_A_MODEL.format(line, "pass")
+    assert of(written(tmp_path, net=by_way, common=LOGGING)) is None
+
+
+ALL = {
+    "a library's": ({"net": "from torch.nn import *\nx = Conv2d(3, 8, functional.relu and 3)"}, {"net.py"}),
+    "two libraries'": ({"net": "from torch.nn import *\nfrom math import *\nx = Linear(3, ceil(2))"}, {"net.py"}),
+    "a model": ({"net": "from torch.nn import *\n" + IN_A_MODEL.replace("nn.", "").format("pass", "pass")}, {"net.py"}),
+    "a file's": ({"net": "from a import *\nx = f(3)", "a": "def f(x):\n    return x"}, {"net.py", "a.py"}),
+    "a file's library": (
+        {"net": "from a import *\nx = nn.Linear(3, np.prod((1, 2)))", "a": "import numpy as np\nfrom torch import nn"},
+        {"net.py", "a.py"},
+    ),
+    "the same library": (
+        {"net": "import torch\nfrom a import *\nx = torch.ones(3)", "a": "import torch"},
+        {"net.py", "a.py"},
+    ),
+    "a module of a package": (
+        {"net": "from a.b import *", "a/__init__": "", "a/b": ""},
+        {"net.py", "a/__init__.py", "a/b.py"},
+    ),
+    "relative": ({"net": "from .b import *\nx = f(3)", "b": "from torch.nn import Linear as f"}, {"net.py", "b.py"}),
+    "of all": (
+        {"net": "from a import *\nx = torch.ones(3)", "a": "from b import *", "b": "import torch"},
+        {"net.py", "a.py", "b.py"},
+    ),
+    "a package": ({"net": "from a import *", "a/__init__": "", "a/b": ""}, None),
+    "a package from within": ({"net": "from . import *"}, None),
+    "torch": ({"net": "from torch import *"}, None),
+    "timm's layers": ({"net": "from timm.layers import *"}, None),
+    "numpy": ({"net": "from numpy import *"}, None),
+    "os": ({"net": "from os import *"}, None),
+    "a machine's number by all": ({"net": "from a import *\nx = torch.get_num_threads()", "a": "import torch"}, None),
+    "a machine's number by all of all": (
+        {"net": "from a import *\nx = torch.get_num_threads()", "a": "from b import *", "b": "import torch"},
+        None,
+    ),
+    "a file by all": ({"net": "from a import *\nx = b.np.load('x')", "a": "import b", "b": "import numpy as np"}, None),
+    "a file's number": ({"net": "from a import *\nx = np.load('x')", "a": "import numpy as np"}, None),
+    "a module of the library": ({"net": "from torch.nn.functional import *\nx = importlib.import_module('os')"}, None),
+    "torch in the library": ({"net": "from torch.nn.functional import *\nx = torch.get_num_threads()"}, None),
+    "warnings in the library": ({"net": "from torch.nn.functional import *\nwarnings.warn('x')"}, None),
+    "a changed class": ({"net": "from torch.nn import *\nLinear.forward = None"}, None),
+    "a changed function": ({"net": "from a import *\nf.x = 1", "a": "def f():\n    pass"}, None),
+    "by name": ({"net": "from torch.nn import *\nx = getattr(modules, name)"}, None),
+    "another module of the name": (
+        {"net": "import re as t\nfrom a import *\nx = t.compile(1)", "a": "import torch as t"},
+        None,
+    ),
+    "another module of the name by all": (
+        {"net": "import re as t\nfrom a import *\nx = 1", "a": "from b import *", "b": "import torch as t"},
+        None,
+    ),
+    "a circle": ({"net": "from a import *\nx = f(1)", "a": "from net import *"}, None),
+    "two modules of a name": ({"net": "import torch as t\nimport re as t\nx = t.compile(1)"}, None),
+    "a library or a file": (
+        {"net": "try:\n    import numpy as t\nexcept ImportError:\n    import a as t\nx = t.prod", "a": ""},
+        None,
+    ),
+    "two functions of a name": (
+        {"net": "try:\n    from torch.nn import A as N\nexcept ImportError:\n    from torch.nn import B as N"},
+        {"net.py"},
+    ),
+}
+"""Files of which one imports all from another module, and those on which net.py depends."""
+
+
+@pytest.mark.parametrize(("texts", "expected"), ALL.values(), ids=list(ALL))
+def test_imports_of_all_names_are_followed(texts: dict[str, str], expected: set[str] | None, tmp_path: Path) -> None:
+    assert of(written(tmp_path, **texts)) == expected
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"net": "from torch.nn import *\n" + IN_A_MODEL.replace("nn.", "").format("self.b = ReLU()", "x = self.b(x)")},
+        {
+            "net": "from a import *\n" + IN_A_MODEL.format("self.b = Conv(8, WIDTH, 1)", "x = self.b(x)"),
+            "a": "from torch import nn\nfrom torch.nn import Conv2d as Conv\nWIDTH = 5\n",
+        },
+        {"net": LOGGING + IN_A_MODEL.format("logger.info(name); self.b = nn.ReLU()", "x = self.b(x)")},
+    ],
+)
+def test_what_imports_all_names_and_what_logs_is_read_back(
+    texts: dict[str, str], entries: Path, tmp_path: Path
+) -> None:
+    word = written(tmp_path / "mine", **texts) + ":Net"
+    load = Loads(word)
+    remembered(word, STORED, load)
+    second = remembered(word, STORED, load)
+    assert load.count == 1
+    assert differences(second, resolve(word, OPTIONS)) == []
+
+
+def test_a_module_in_a_package_is_no_name_of_its(tmp_path: Path) -> None:
+    texts = {"a/__init__": "from a.b import f", "a/b": "import numpy as np\nf = 1"}
+    assert of(written(tmp_path, net="import a\nx = a.f", **texts)) is not None
+    assert of(written(tmp_path, net="import a\nx = a.b.np.load('x')", **texts)) is None
+
+
 @pytest.mark.usefixtures("einops")
 @pytest.mark.parametrize(("constructor", "forward"), CLOSED.values(), ids=list(CLOSED))
 def test_what_is_read_back_is_what_is_traced(constructor: str, forward: str, entries: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import cache_from_source
 
@@ -20,10 +21,13 @@ from vggscope.record import record
 from vggscope.sources.closed_names import (
     CREATORS,
     FROM_NUMPY,
+    GET_LOGGER,
+    LOGGER,
     PACKAGES,
     PARENTS,
     REGISTRARS,
     VALUES,
+    WITH_ALL,
     is_closed,
     is_importable,
     is_random,
@@ -243,7 +247,8 @@ def _require_unique(name: str, root: str) -> None:
 class _File:
     """One file: what its names stand for, and whether its code is closed.
 
-    `names` are the names that it imports, with a library's part (`torch.nn`), or a file and a name in it.
+    `names` are the names that it imports, with a library's part (`torch.nn`), or a file and a name in it. `with_all`
+    are the modules from which it imports all names: libraries' modules, or files.
     """
 
     def __init__(self, closure: _Closure, path: str, tree: ast.Module) -> None:
@@ -252,6 +257,7 @@ class _File:
         self.nodes = list(ast.walk(tree))
         self.parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
         self.names: dict[str, str | tuple[str, str]] = {}
+        self.with_all: list[str | tuple[str, str]] = []
 
     def find_imports(self) -> list[str]:
         """Note what is imported, and return the files of it."""
@@ -262,9 +268,17 @@ class _File:
                     files += self._import(alias)
             elif isinstance(node, ast.ImportFrom):
                 files += self._import_from(node)
+            elif isinstance(node, ast.Assign):
+                self._note_logger(node)
         for path in files:
             self.closure.add(path)
         return files
+
+    def _note(self, name: str, meant: str | tuple[str, str]) -> None:
+        """Note what a name stands for. Raises _More if it may stand for something else too, unless both are closed."""
+        before = self.names.setdefault(name, meant)
+        if before != meant and not (_is_plain(before) and _is_plain(meant)):
+            raise _More
 
     def _import(self, alias: ast.alias) -> list[str]:
         """Note what `import a.b as c` gives, and return the files of it."""
@@ -272,22 +286,41 @@ class _File:
         top = alias.name.partition(".")[0]
         if files is None:
             self._require_module(alias.name)
-            self.names[alias.asname or top] = alias.name if alias.asname else top
+            self._note(alias.asname or top, alias.name if alias.asname else top)
             return []
         if not files or ("." in alias.name and alias.asname is None):
             raise _More  # the name is that of a package, with modules in it
-        self.names[alias.asname or top] = files[-1], ""
+        self._note(alias.asname or top, (files[-1], ""))
         return files
 
     def _import_from(self, node: ast.ImportFrom) -> list[str]:
         """Note what `from a import b as c` gives, and return the files of it."""
-        if any(alias.name == "*" for alias in node.names):
-            raise _More
         folder, name = self._folder(node.level), node.module or ""
         files = self.closure.module(folder, name) if name else _package(folder)
         if files is None and node.level:
             raise _More
+        if node.names[0].name == "*":
+            return self._import_all(name, files)
         return [file for alias in node.names for file in self._import_name(alias, folder, name, files)]
+
+    def _import_all(self, name: str, files: list[str] | None) -> list[str]:
+        """Note that all names are imported from a module with these files, a library's without any."""
+        if files is None:
+            if name not in WITH_ALL:
+                raise _More
+            self.with_all.append(name)
+            return []
+        if not files or os.path.basename(files[-1]) == "__init__.py":
+            raise _More  # in a package there are modules too
+        self.with_all.append((files[-1], ""))
+        return files
+
+    def _note_logger(self, node: ast.Assign) -> None:
+        """Note a name for a logger, as in `logger = logging.getLogger(__name__)`."""
+        if isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name):
+            name, parts = _chain(node.value.func)
+            if ".".join((str(self.names.get(name)), *parts)) == GET_LOGGER:
+                self._note(node.targets[0].id, LOGGER)
 
     def _import_name(self, alias: ast.alias, folder: str, name: str, files: list[str] | None) -> list[str]:
         """Note one name that is imported from a module with these files, a library's without any."""
@@ -296,12 +329,12 @@ class _File:
             if alias.name in _OPEN_ATTRIBUTES:
                 raise _More  # a module that this one imports
             self._require_module(f"{name}.{alias.name}" if name in PARENTS else name)
-            self.names[own] = f"{name}.{alias.name}"
+            self._note(own, f"{name}.{alias.name}")
             return []
         inner = self.closure.module(folder, f"{name}.{alias.name}".lstrip("."))
         if not (files if inner is None else inner):
             raise _More  # a package without a file
-        self.names[own] = (inner[-1], "") if inner else (files[-1], alias.name)
+        self._note(own, (inner[-1], "") if inner else (files[-1], alias.name))
         return [*files, *(inner or ())]
 
     def _folder(self, level: int) -> str:
@@ -319,6 +352,9 @@ class _File:
 
     def check(self) -> None:
         """Raise _More if the code may depend on more than files and libraries."""
+        for name, meant in self.names.items():
+            if any(other != meant for module in self._files_with_all() for other in module.meanings(name)):
+                raise _More  # the later import holds
         for node in self.nodes:
             if isinstance(node, ast.Attribute):
                 self._check_attribute(node)
@@ -337,7 +373,7 @@ class _File:
             raise _More
         if node.attr in _READS and not self._reads_counted(node):
             raise _More
-        if not isinstance(node.ctx, ast.Load) and _chain(node)[0] in self.names:
+        if not isinstance(node.ctx, ast.Load) and self._is_imported(_chain(node)[0]):
             raise _More  # a change of a library or of a module, which other models in the process may meet
         if isinstance(self.parents.get(node), ast.Attribute):
             return
@@ -384,6 +420,19 @@ class _File:
             raise _More
         if path in REGISTRARS and not self._registers_new(node):
             raise _More
+        if path == GET_LOGGER and not self._is_noted_logger(node):
+            raise _More
+
+    def _is_noted_logger(self, node: ast.AST) -> bool:
+        """Whether a call gives a name of this file a logger other than ours."""
+        call = self.parents.get(node)
+        if not isinstance(call, ast.Call) or call.func is not node:
+            return False
+        above = self.parents.get(call)
+        if not isinstance(above, ast.Assign) or len(above.targets) != 1 or not isinstance(above.targets[0], ast.Name):
+            return False
+        own = [ast.unparse(value) for value in ast.walk(call) if isinstance(value, (ast.Name, ast.Constant))]
+        return self.names.get(above.targets[0].id) == LOGGER and not any("vggscope" in name for name in own)
 
     def _names_own_model(self, node: ast.AST) -> bool:
         """Whether a call of timm's `create_model` names a model of timm, and reads no checkpoint.
@@ -437,13 +486,51 @@ class _File:
     def _resolved(self, name: str, parts: Sequence[str] = ()) -> str | None:
         """Return the part of a library that a name of this file stands for, with further attributes; None for none."""
         meant = self.names.get(name)
-        if meant is None or isinstance(meant, str):
-            return None if meant is None else ".".join((meant, *parts))
+        if meant is None:
+            return self._resolved_in_all(name, parts)
+        if isinstance(meant, str):
+            return ".".join((meant, *parts))
         file, inner = meant
         names = (inner, *parts) if inner else tuple(parts)
         if not names or self.closure.has_module(file, names[0]):
             raise _More
         return self.closure.files[file]._resolved(names[0], names[1:])
+
+    def _resolved_in_all(self, name: str, parts: Sequence[str]) -> str | None:
+        """Return the part of a library that a name stands for if one of the modules has it from which all is imported.
+
+        Raises _More for a name that may be one of Python's modules, and for one that two files give to two parts.
+        """
+        own = {path for file in self._files_with_all() if (path := file._resolved(name, parts)) is not None}
+        others = [module for module in self.with_all if isinstance(module, str)]
+        if len(own) > 1 or (others and name in _OPEN_ATTRIBUTES):
+            raise _More
+        if not all(is_closed(f"{module}.{name}") for module in others):
+            raise _More
+        if own or not others or name in self.bound:
+            return next(iter(own), None)
+        return ".".join((others[-1], name, *parts))
+
+    @cached_property
+    def bound(self) -> frozenset[str]:
+        """The names that the file gives to something itself."""
+        names = [node.id for node in self.nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        names += [node.arg for node in self.nodes if isinstance(node, ast.arg)]
+        names += [node.name for node in self.nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        return frozenset(names)
+
+    def meanings(self, name: str) -> Iterator[str | tuple[str, str]]:
+        """Yield what a name may stand for that this file imports, also from modules from which it imports all."""
+        if name in self.names:
+            yield self.names[name]
+        for file in self._files_with_all():
+            yield from file.meanings(name)
+
+    def _files_with_all(self) -> list[_File]:
+        return [self.closure.files[module[0]] for module in self.with_all if isinstance(module, tuple)]
+
+    def _is_imported(self, name: str) -> bool:
+        return name in self.names or (bool(name) and bool(self.with_all) and name not in self.bound)
 
     def _ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
         above = self.parents.get(node)
@@ -481,6 +568,12 @@ class _File:
         inside = list(ast.walk(around[-1])) if around else []
         reads_own = any(isinstance(part, ast.Name) and part.id == "self" for part in inside)
         return not reads_own and any(self._path(part) in _COUNTED for part in inside if isinstance(part, ast.Attribute))
+
+
+def _is_plain(meant: str | tuple[str, str]) -> bool:
+    """Whether a name stands for a part of a library that may be used in any way."""
+    needs_more = {*CREATORS, *REGISTRARS, FROM_NUMPY, GET_LOGGER, LOGGER, "torch.Tensor"}
+    return isinstance(meant, str) and is_closed(meant) and not is_random(meant) and meant not in needs_more
 
 
 def _chain(node: ast.AST) -> tuple[str, list[str]]:

@@ -34,7 +34,7 @@ PARENTS = frozenset(
     {
         *("torch", "torch.utils", "torch.autograd", "torch.jit", "torchvision"),
         *("einops", "einops.layers", "einops.layers.torch", "numpy", "re"),
-        *("timm", "timm.data", "timm.layers", "timm.models"),
+        *("timm", "timm.data", "timm.layers", "timm.models", "logging"),
     }
 )
 """Modules of which only some parts are closed."""
@@ -114,6 +114,19 @@ _RE = frozenset(
 )
 """Functions of regular expressions, and their options."""
 
+WITH_ALL = frozenset(
+    {
+        *("torch.nn", "torch.nn.functional", "torch.nn.init", "torchvision.models", "torchvision.ops"),
+        *("collections", "functools", "itertools", "math", "typing"),
+    }
+)
+"""Modules from which all may be imported: there is nothing else in them but Python's modules."""
+
+GET_LOGGER, LOGGER = "logging.getLogger", "logging.Logger"
+"""What makes a logger, and its class. What a model logs below a warning is not shown, unless a program asks for it."""
+
+_LOGGING = frozenset({GET_LOGGER, f"{LOGGER}.debug", f"{LOGGER}.info"})
+
 FROM_NUMPY = "torch.from_numpy"
 """The function whose result shares its memory with an array, so that what is written to one is read from the other."""
 
@@ -170,7 +183,7 @@ def is_closed(path: str) -> bool:
     >>> is_closed("torch.nn.Conv2d"), is_closed("numpy.prod"), is_closed("numpy.load"), is_closed("numpy")
     (True, True, False, False)
     """
-    if path == FROM_NUMPY:
+    if path == FROM_NUMPY or path in _LOGGING:
         return True
     top, _, rest = path.partition(".")
     parts = rest.split(".")
