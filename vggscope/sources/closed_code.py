@@ -373,7 +373,8 @@ class _File:
             raise _More
         if node.attr in _READS and not self._reads_counted(node):
             raise _More
-        if not isinstance(node.ctx, ast.Load) and self._is_imported(_chain(node)[0]):
+        is_read = isinstance(node.ctx, ast.Load)
+        if not is_read and (self._is_imported(_chain(node)[0]) or _is_class_of(node.value)):
             raise _More  # a change of a library or of a module, which other models in the process may meet
         if isinstance(self.parents.get(node), ast.Attribute):
             return
@@ -398,6 +399,8 @@ class _File:
         if not isinstance(parent, ast.Call) or parent.func is not node or len(parent.args) < 2:
             raise _More
         of, name = parent.args[:2]
+        if node.id == "setattr" and (self._is_imported(_chain(of)[0]) or _is_class_of(of)):
+            raise _More
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
             path = self._path(of)
             if name.value in _OPEN_ATTRIBUTES | _READS or _is_open_dunder(name.value):
@@ -585,6 +588,13 @@ def _chain(node: ast.AST) -> tuple[str, list[str]]:
         parts.append(node.attr)
         node = node.value
     return node.id if isinstance(node, ast.Name) else "", parts[::-1]
+
+
+def _is_class_of(node: ast.AST) -> bool:
+    """Whether an expression is like `x.__class__` or `type(x)`, which may be a library's class."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "type"
+    return isinstance(node, ast.Attribute) and node.attr == "__class__"
 
 
 def _is_body(node: ast.AST, function: ast.FunctionDef | ast.Lambda) -> bool:
