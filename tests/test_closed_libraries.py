@@ -302,6 +302,8 @@ OPEN_WITH_LOGGING = {
     "another name of a logger": "other = logger; other.warning(name)",
     "a logger without a name": "logging.getLogger(__name__).warning(name)",
     "a logger of two names": "a = b = logging.getLogger(__name__); a.warning(name)",
+    "a logger of a class": "pass\n    log = logging.getLogger(__name__)\n    def f(self):\n        self.log.warning(1)",
+    "a logger of a class in part": "pass\n    if True:\n        log = logging.getLogger(__name__)",
     "a logger in an attribute": "self.log = logging.getLogger(__name__)",
     "a logger in a walrus": "(log := logging.getLogger(__name__)).warning(name)",
     "our own logger": "log = logging.getLogger('vggscope'); log.info(name)",

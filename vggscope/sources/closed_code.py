@@ -427,12 +427,15 @@ class _File:
             raise _More
 
     def _is_noted_logger(self, node: ast.AST) -> bool:
-        """Whether a call gives a name of this file a logger other than ours."""
+        """Whether a call gives a name of this file, not an attribute of a class, a logger other than ours."""
         call = self.parents.get(node)
         if not isinstance(call, ast.Call) or call.func is not node:
             return False
         above = self.parents.get(call)
         if not isinstance(above, ast.Assign) or len(above.targets) != 1 or not isinstance(above.targets[0], ast.Name):
+            return False
+        scopes = (part for part in self._ancestors(above) if isinstance(part, (ast.ClassDef, ast.FunctionDef)))
+        if isinstance(next(scopes, None), ast.ClassDef):
             return False
         own = [ast.unparse(value) for value in ast.walk(call) if isinstance(value, (ast.Name, ast.Constant))]
         return self.names.get(above.targets[0].id) == LOGGER and not any("vggscope" in name for name in own)
