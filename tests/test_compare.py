@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 import torchvision
+from torch import nn
 
 import vggscope as api
 from vggscope.analysis.compare import compare, depth
@@ -96,6 +98,99 @@ def test_without_convolutions_there_is_no_field(vggscope, tmp_path: Path) -> Non
     (row,) = models(vggscope, f"{path}:flat")
     assert (row["last_convolution"], row["depth"]) == (None, 2)
     assert "?" in vggscope("compare", f"{path}:flat").out
+
+
+FIELDS = {
+    # 3x3 windows of strides 2, 1, 1 and 2, 2, 1, ... : 1 + the sum of (kernel - 1) x the stride before it, by hand.
+    "timm:resnet14t": ("layer4.0.add", 79),
+    "timm:resnet10t": ("layer4.0.add", 199),
+    "timm:resnetv2_50": ("stages.3.blocks.2.conv3", 427),
+    "torchvision:resnet18": ("layer4.1.conv2", 435),
+    "D": ("features.28", 196),
+}
+"""The layer with the largest field on the last map, and its side. 435 is Araujo et al.'s (Distill 2019, ResNet-18)."""
+
+
+@pytest.mark.parametrize(("word", "layer", "side"), [(word, *field) for word, field in FIELDS.items()])
+def test_the_field_is_the_largest_on_the_last_map(word: str, layer: str, side: int) -> None:
+    (row,) = api.compare(word).models
+    assert row.last_map is not None
+    assert (row.last_map.name, row.field_size, row.sees_all) == (layer, (side, side), False)
+    assert row.last_map == api.receptive_fields(word)[layer]
+
+
+def farthest_gradient(net: nn.Module, layer: str, side: int) -> int:
+    """The side of the square around the pixels that the middle unit of a layer depends on, by autograd."""
+    found: list[torch.Tensor] = []
+    net.get_submodule(layer).register_forward_hook(lambda module, given, output: found.append(output))
+    image = torch.rand(1, 3, side, side, requires_grad=True)
+    net.eval()(image)
+    height, width = found[0].shape[2:]
+    found[0][0, :, height // 2, width // 2].sum().backward()
+    assert image.grad is not None
+    rows = image.grad[0].abs().sum((0, 2)).nonzero()
+    return int(rows.max() - rows.min()) + 1
+
+
+def test_the_field_is_what_gradients_reach() -> None:
+    """ResNet-14-T's last activation reads the sum of its last block; its shortcut sees 63 pixels."""
+    net = timm.create_model("resnet14t", act_layer=nn.Identity, zero_init_last=False)
+    net.maxpool = nn.AvgPool2d(3, 2, 1)  # the gradient of a maximum goes to one pixel of its window
+    assert farthest_gradient(net, "layer4.0", 255) == FIELDS["timm:resnet14t"][1]
+
+
+SQUEEZE = """
+from torch import nn
+
+
+class Squeeze(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x * self.gate(self.pool(x)).sigmoid()
+        return self.head(self.pool(x).flatten(1))
+
+
+class Pooled(Squeeze):
+    def forward(self, x):
+        return self.head(self.gate(self.pool(self.conv(x))).flatten(1))
+
+
+class Sorted(Squeeze):
+    def forward(self, x):
+        return self.head(self.pool(self.gate(self.conv(x).sort(2).values)).flatten(1))
+"""
+
+
+def test_a_field_of_the_whole_image_is_said_and_comes_first(vggscope, tmp_path: Path) -> None:
+    path = tmp_path / "nets.py"
+    path.write_text(SQUEEZE)
+    words = ("E", f"{path}:Squeeze", f"{path}:Pooled", "timm:vit_tiny_patch16_224", "FC-10 FC-2")
+    ran = vggscope("compare", *words, "--columns", "field,model", "--sort", "field", "-f", "csv")
+    assert [line.partition(",")[0] for line in ran.out.splitlines()] == [
+        *("receptive_field", "whole image", "whole image", "252x252", "3x3", ""),
+    ]
+    squeezed = {row["model"]: row["last_map"] for row in models(vggscope, *words)}
+    assert (squeezed[words[1]]["name"], squeezed[words[1]]["whole"]) == ("mul", True)
+    assert (squeezed[words[2]]["name"], squeezed[words[2]]["size"]) == ("conv", [3, 3])
+    assert squeezed["FC-10 FC-2"] is None
+
+
+def test_a_field_that_is_unknown_has_a_reason(vggscope, tmp_path: Path) -> None:
+    path = tmp_path / "nets.py"
+    path.write_text(SQUEEZE)
+    out = " ".join(vggscope("compare", "FC-10 FC-2", f"{path}:Sorted", "--columns", "field").out.split())
+    assert "note: FC-10 FC-2: field unknown: no layer with weights has a map" in out
+    assert f"{path}:Sorted: field unknown: no rule tells what sort" in out.replace(" :", ":")
+    assert "unknown" not in vggscope("compare", "FC-10 FC-2", f"{path}:Sorted", "--columns", "params").out
+    deeplab = api.compare("torchvision:deeplabv3_resnet50").models[0]
+    assert (deeplab.field_size, deeplab.sees_all) == ((1227, 1227), True)
 
 
 def test_a_failing_model_has_no_figures(vggscope, tmp_path: Path) -> None:

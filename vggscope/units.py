@@ -261,6 +261,11 @@ def positions_word(sides: int) -> str:
     return "pixels" if sides == 2 else "positions"
 
 
+def whole_text(sides: int) -> str:
+    """The words for a unit that sees all of an input with so many sides."""
+    return f"whole {'image' if sides == 2 else 'input'}"
+
+
 def field_text(size: Sequence[int]) -> str:
     """A receptive field in a picture: `268×268 px` of an image, else `128 positions`.
 

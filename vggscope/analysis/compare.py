@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
+from math import inf
 from typing import Any
 
+from vggscope.analysis.receptive_field.last_map import last_map
+from vggscope.analysis.receptive_field.result import LayerField
 from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.summary import Summary, summarize
 from vggscope.analysis.tensors import TensorSummary
@@ -32,8 +35,9 @@ class Compared:
 
     `weight_layers` counts the convolutions and linear layers. `depth` counts those on the longest path from the input
     to the output, as the literature does: 18 for ResNet-18, which has three more in its shortcuts. `failure` is the
-    reason why the network does not run. `batch_axis` is the axis of the output that grows with the
-    batch, None if there is none.
+    reason why the network does not run. `last_map` is the layer with the largest receptive field on the last feature
+    map, None if no layer with weights has a map. `batch_axis` is the axis of the output that grows with the batch, None
+    if there is none.
     """
 
     model: str
@@ -55,13 +59,18 @@ class Compared:
     params_known: int | None
     dtype: str
     failure: str | None = None
+    last_map: LayerField | None = None
     batch_axis: int | None = field(default=0, metadata={"json": False})
 
     @property
     def field_size(self) -> tuple[int, ...] | None:
-        """The receptive field at the last convolution, in pixels of the input."""
-        last = self.last_convolution
-        return last.receptive_field.size if last and last.receptive_field else None
+        """The largest receptive field on the last feature map, in pixels of the input; None if it is unknown."""
+        return self.last_map.size if self.last_map else None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether each unit of that layer sees the whole input."""
+        return self.last_map is not None and self.last_map.whole
 
 
 @record
@@ -155,6 +164,12 @@ def comparison(
 
 ORDERS = ("ascending", "descending")
 
+
+def _field_order(model: Compared) -> float | None:
+    """The longer side of the field; the whole input is more than any number."""
+    return inf if model.sees_all else max(model.field_size) if model.field_size else None
+
+
 SORTS: Mapping[str, Callable[[Compared], Any]] = {
     "model": lambda model: natural_order(model.model),
     "params": lambda model: model.params,
@@ -164,7 +179,7 @@ SORTS: Mapping[str, Callable[[Compared], Any]] = {
     "training_peak_bytes": lambda model: model.training_peak_bytes,
     "depth": lambda model: model.depth,
     "weight_layers": lambda model: model.weight_layers,
-    "receptive_field": lambda model: max(model.field_size) if model.field_size else None,
+    "receptive_field": _field_order,
 }
 """What models are sorted by. None, for an unknown figure, comes last in both orders."""
 
@@ -191,12 +206,13 @@ _TOTALS = ("params", "macs", "flops", "macs_known", "flops_known", "params_known
 def compared(network: Network, batch: int = 1, dtype: str | None = None) -> Compared:
     """The figures of one network for a batch."""
     summary, runs = summarize(network, batch, dtype), network.failure is None
+    weighted = [node for node in network.nodes if has_weights(network, node)]
     totals = {name: getattr(summary.totals, name) if runs else None for name in _TOTALS}
     return Compared(
         model=network.name,
         input_shape=summary.input_shape,
         output_shape=network.batched(network.end, batch) if runs else None,
-        weight_layers=len({node.module or node.name for node in network.nodes if has_weights(network, node)}),
+        weight_layers=len({node.module or node.name for node in weighted}),
         depth=depth(network) if runs else None,
         **totals,
         **vars(summary.memory),
@@ -205,6 +221,7 @@ def compared(network: Network, batch: int = 1, dtype: str | None = None) -> Comp
         inputs=summary.inputs,
         dtype=summary.dtype,
         failure=network.failure,
+        last_map=last_map(network, {node.name for node in weighted}) if runs else None,
         batch_axis=network.batch_axis_of(network.end) if runs else None,
     )
 

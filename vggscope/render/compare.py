@@ -6,14 +6,19 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from vggscope.analysis.compare import Compared, Comparison, Uncompared
+from vggscope.analysis.receptive_field.last_map import NO_MAP
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table, keys_of
 from vggscope.plain_data import plain_value
-from vggscope.units import BINARY, UNKNOWN, BatchShape, bytes_text, count_text, kernel_text, short_count
+from vggscope.units import BINARY, UNKNOWN, BatchShape, bytes_text, count_text, kernel_text, short_count, whole_text
 
 
 def _output_text(shape: BatchShape | None) -> str:
     return UNKNOWN if shape is None else shape.text()
+
+
+def _field_text(field: tuple[int, ...] | str | None) -> str:
+    return UNKNOWN if field is None else field if isinstance(field, str) else kernel_text(field)
 
 
 COLUMNS = (
@@ -26,7 +31,7 @@ COLUMNS = (
     Column("training_peak_bytes", "training", bytes_text, right=True, priority=1),
     Column("depth", "depth", count_text, right=True, priority=3),
     Column("weight_layers", "weight layers", count_text, right=True, priority=20),
-    Column("receptive_field", "field", lambda size: kernel_text(size) if size else UNKNOWN, right=True, priority=4),
+    Column("receptive_field", "field", _field_text, right=True, priority=4),
     Column("output_shape", "output", _output_text, right=True, priority=6),
 )
 
@@ -66,7 +71,7 @@ def document(comparison: Comparison, columns: tuple[str, ...] | None = None) -> 
         from vggscope.tutorials.paper import tables
 
         blocks += tables(comparison.paper)
-    blocks += [Note(f"note: {text}", "warning") for text in _warnings(models)]
+    blocks += [Note(f"note: {text}", "warning") for text in (*_warnings(models), *_without_field(models, keys))]
     blocks += failed
     if comparison.missing:
         blocks.append(Note(f"interrupted: {missing_text(comparison)}", "warning"))
@@ -99,12 +104,23 @@ def _names(names: Sequence[str]) -> str:
 
 def _warnings(models: Sequence[Compared]) -> Iterator[str]:
     """Each warning once, with its models."""
+    return _by_text((warning, model.model) for model in models for warning in model.warnings)
+
+
+def _without_field(models: Sequence[Compared], keys: Sequence[str]) -> Iterator[str]:
+    """Why models that run have no field, if `keys` has its column."""
+    unknown = [model for model in models if model.field_size is None and model.failure is None]
+    reasons = ((model.last_map.note if model.last_map else NO_MAP, model.model) for model in unknown)
+    return _by_text((f"field unknown: {why}", name) for why, name in reasons if "receptive_field" in keys)
+
+
+def _by_text(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Each text once, after the models that it is about."""
     named: dict[str, list[str]] = {}
-    for model in models:
-        for warning in model.warnings:
-            named.setdefault(warning, []).append(model.model)
-    for warning, names in named.items():
-        yield f"{_names(names)}: {warning}"
+    for text, name in pairs:
+        named.setdefault(text, []).append(name)
+    for text, names in named.items():
+        yield f"{_names(names)}: {text}"
 
 
 def json_line(row: Compared | Uncompared, batch: int) -> str:
@@ -126,7 +142,9 @@ def _value(model: Compared, key: str) -> object:
         return BatchShape(model.input_shape, model.inputs[0].batch_axis)
     if key == "output_shape":
         return None if model.output_shape is None else BatchShape(model.output_shape, model.batch_axis)
-    return model.field_size if key == "receptive_field" else getattr(model, key)
+    if key == "receptive_field":
+        return whole_text(len(model.field_size or ())) if model.sees_all else model.field_size
+    return getattr(model, key)
 
 
 def _informative(key: str, models: tuple[Compared, ...]) -> bool:
@@ -144,18 +162,12 @@ def _inputs(comparison: Comparison) -> str:
 
 def _legend(comparison: Comparison, keys: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """What the columns mean."""
-    layers = [model.last_convolution for model in comparison.models if model.last_convolution]
-    titles = _names(list(dict.fromkeys(layer.label or layer.layer for layer in layers)))
     meanings = (
         ("MACs", "multiply-accumulates, bias left out; FLOPs = 2 x MACs", ("macs",)),
         ("activations", "each output once; 0 where it shares its input's memory", ("activation_bytes",)),
         ("inference, training", "the most memory at once; training is with SGD and momentum", PEAKS),
         ("depth", "layers with weights on the longest way through", ("depth",)),
-        (
-            "field",
-            f"receptive field at the last convolution{f' ({titles})' if titles else ''}",
-            ("receptive_field",),
-        ),
+        ("field", "the largest receptive field on the last feature map", ("receptive_field",)),
         ("units", BINARY, ("activation_bytes", *PEAKS)),
     )
     for name, meaning, about in meanings:

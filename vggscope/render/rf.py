@@ -9,7 +9,7 @@ from itertools import pairwise
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
 from vggscope.document import Block, Column, Document, Note, Table, data_table
 from vggscope.graph import INPUT
-from vggscope.units import index_text, kernel_text, pair_text, percent_text, positions_word
+from vggscope.units import index_text, kernel_text, pair_text, percent_text, positions_word, whole_text
 
 
 def _box(box: Box | None) -> str:
@@ -118,10 +118,11 @@ def _layers(layers: tuple[LayerField, ...]) -> Table:
 
 
 def _with_new_notes(layers: tuple[LayerField, ...]) -> Iterator[LayerField]:
-    """The layers. Of consecutive equal notes only the first is kept."""
+    """The layers. Of consecutive equal notes the first is kept, and of the others that the whole input is seen."""
     previous = None
     for layer in layers:
-        yield replace(layer, note=None) if layer.note == previous else layer
+        repeated = whole_text(len(layer.size or ())) if layer.whole else None
+        yield replace(layer, note=repeated) if layer.note == previous else layer
         previous = layer.note
 
 

@@ -10,13 +10,16 @@ import json
 from typing import Any, TypeVar, get_type_hints
 
 from vggscope.analysis.compare import Compared, LastConvolution
+from vggscope.analysis.receptive_field.result import LayerField
 from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.tensors import TensorSummary
 from vggscope.graph_json import decode
 
-Figures = TypeVar("Figures", Compared, LastConvolution, ReceptiveField, TensorSummary)
+Figures = TypeVar("Figures", Compared, LastConvolution, LayerField, ReceptiveField, TensorSummary)
 
-_KINDS = {cls.__name__: get_type_hints(cls) for cls in (Compared, LastConvolution, ReceptiveField, TensorSummary)}
+_KINDS = {
+    cls.__name__: get_type_hints(cls) for cls in (Compared, LastConvolution, LayerField, ReceptiveField, TensorSummary)
+}
 """The types of each record's fields."""
 
 
@@ -34,6 +37,7 @@ def _values(row: Compared) -> dict[str, object]:
     return {
         **vars(row),
         "last_convolution": last and {**vars(last), "receptive_field": field and vars(field)},
+        "last_map": row.last_map and vars(row.last_map),
         "inputs": [vars(tensor) for tensor in row.inputs],
     }
 
@@ -48,12 +52,13 @@ def unpacked(data: bytes) -> Compared:
     True
     """
     values: dict[str, Any] = json.loads(data)
-    last, inputs = values.pop("last_convolution"), values.pop("inputs")
+    last, mapped, inputs = values.pop("last_convolution"), values.pop("last_map"), values.pop("inputs")
     if last is not None:
         field = last.pop("receptive_field")
         last = _record(LastConvolution, last, receptive_field=field and _record(ReceptiveField, field))
+    mapped = mapped and _record(LayerField, mapped)
     tensors = tuple(_record(TensorSummary, tensor) for tensor in inputs)
-    return _record(Compared, values, last_convolution=last, inputs=tensors)
+    return _record(Compared, values, last_convolution=last, last_map=mapped, inputs=tensors)
 
 
 def _record(cls: type[Figures], values: dict[str, object], **parts: Any) -> Figures:

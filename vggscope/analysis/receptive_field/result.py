@@ -17,7 +17,7 @@ from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record, uncollected
 from vggscope.result import TableResult
-from vggscope.units import kernel_text, sample_text
+from vggscope.units import kernel_text, sample_text, whole_text
 
 
 class _Titled:
@@ -178,7 +178,7 @@ def describe(
     nodes = [layer_named(network, word) for word in at]
     by_rule = views(network, of=given.name)
     exact = views(network, exact=True, of=given.name, only=[node.name for node in nodes]) if nodes else {}
-    layers = tuple(_layer(network, node, by_rule[node.name], sides) for node in network.nodes)
+    layers = tuple(layer_field(network, node, by_rule[node.name], sides) for node in network.nodes)
     by_name = {layer.name: layer for layer in layers}
     units = tuple(_unit(by_name[node.name], by_rule[node.name], exact[node.name], unit, sides) for node in nodes)
     stack = None if nodes else stack_note(network)
@@ -198,10 +198,13 @@ def layer_named(network: Network, word: str) -> Node:
     raise OptionError(f"{network.name} has no layer {printable(word)!r}", remedy)
 
 
-def _layer(network: Network, node: Node, view: PixelView | UnknownView, sides: tuple[int, ...]) -> LayerField:
+def layer_field(network: Network, node: Node, view: PixelView | UnknownView, sides: tuple[int, ...]) -> LayerField:
+    """The field of a node with this view, in an input with these sides."""
     field = field_of(view)
     whole = isinstance(view, PixelView) and _covers_all(view, sides)
-    size, note = (field.size, _note(view, whole)) if field else _largest(view)
+    size, note = (field.size, _note(view)) if field else _largest(view)
+    if isinstance(view, PixelView) and whole:
+        note = "; ".join(filter(None, (whole_text(len(view.sides)), note)))
     return LayerField(
         name=node.name,
         label=node.label,
@@ -239,13 +242,10 @@ def _covers_all(view: PixelView, sides: tuple[int, ...]) -> bool:
     return len(view.sides) > 0 and all(covers(part.extent, side) for part, side in zip(view.sides, sides))
 
 
-def _note(view: PixelView | UnknownView, whole: bool) -> str | None:
+def _note(view: PixelView | UnknownView) -> str | None:
     """What the numbers of a field do not show."""
-    if isinstance(view, PixelView) and not view.aligned:
-        return "branches meet whose windows are not centred alike"
-    if not whole:
-        return None
-    return "whole image" if isinstance(view, PixelView) and len(view.sides) == 2 else "whole input"
+    is_joined = isinstance(view, PixelView) and not view.aligned
+    return "branches meet whose windows are not centred alike" if is_joined else None
 
 
 def _largest(view: PixelView | UnknownView) -> tuple[tuple[int, ...] | None, str]:
