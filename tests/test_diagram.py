@@ -20,8 +20,12 @@ from vggscope.drawing.look import FACTS
 from vggscope.drawing.picture import Line, Part, Polygon, Rectangle, Text, bounds
 from vggscope.drawing.theme import KINDS, READABLE, contrast
 from vggscope.errors import MissingTool, OptionError, OutputError
-from vggscope.graph import Network, module_node, one_input
-from vggscope.ops.activation import ReLU
+from vggscope.graph import INPUT, Network, Node, module_node, one_input
+from vggscope.ops.activation import ReLU, ReLU6
+from vggscope.ops.base import Op
+from vggscope.ops.convolution import conv2d
+from vggscope.ops.normalization import BatchNorm2d
+from vggscope.ops.regularization import Dropout, Identity
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.options import BuildOptions
@@ -119,6 +123,56 @@ def test_blocks_of_a_line_of_notation(line: str) -> None:
     drawn = diagram(resolve(line))
     assert "conv1_1" in svg_texts(drawn)
     assert_tidy(drawn)
+
+
+def chain(*ops: Op) -> Network:
+    """A network of ops in a row, on 8 maps."""
+    names = [f"m.{number}" for number in range(len(ops))]
+    return Network("net", one_input((1, 8, 16, 16)), tuple(map(module_node, names, ops, (INPUT, *names))))
+
+
+def test_blocks_do_not_name_layers_that_do_nothing() -> None:
+    first = (conv2d(8, 8, 3, padding=1), BatchNorm2d(8), Identity(), ReLU(), Dropout(0.0))
+    network = chain(*first, conv2d(8, 8, 1), Identity(), Dropout(0.5))
+    texts = svg_texts(diagram(network))
+    assert texts[texts.index("0") + 1] == "3×3, 8, BN, ReLU"
+    assert texts[texts.index("5") + 1] == "1×1, 8, dropout"
+    assert {"m.2", "m.4", "m.6"} <= {part.name for part in diagram(network, "layers").picture.parts}
+    # Where nothing else is on the row it is named.
+    assert svg_texts(diagram(chain(Identity(), conv2d(8, 8, 1)))).count("identity") == 1
+    assert "identity" not in svg_texts(diagram(chain(Identity(), ReLU(), conv2d(8, 8, 1))))
+
+
+def test_modules_with_other_idle_layers_are_not_drawn_as_one() -> None:
+    def block(number: int, source: str, *ops: Op) -> list[Node]:
+        names = [f"m.{number}.{key}" for key in range(len(ops))]
+        return list(map(module_node, names, ops, (source, *names)))
+
+    nodes = block(0, INPUT, conv2d(8, 8, 1), Identity(), conv2d(8, 8, 1))
+    nodes += block(1, "m.0.2", conv2d(8, 8, 1), conv2d(8, 8, 1))
+    network = Network("net", one_input((1, 8, 16, 16)), tuple(nodes))
+    assert not any(text.startswith("×") for text in svg_texts(diagram(network)))
+    assert {part.name for part in diagram(network, "layers").picture.parts} >= {node.name for node in nodes}
+
+
+def test_a_row_that_is_too_long_loses_whole_words_at_its_end() -> None:
+    ops = (conv2d(8, 8, 3, padding=1), BatchNorm2d(8), *[ReLU6() for _ in range(12)])
+    (text,) = (text for text in svg_texts(diagram(chain(*ops, conv2d(8, 8, 1)))) if text.startswith("3×3, "))
+    assert re.fullmatch(r"3×3, 8, BN(, ReLU6)+, …", text)
+
+
+@pytest.mark.parametrize(
+    "annotate", [("macs", "params", "memory"), ("params", "macs"), ("shape", "params"), ("params",)]
+)
+def test_the_bar_of_the_parameters_is_below_them(annotate: tuple[str, ...]) -> None:
+    drawn = diagram(column("D"), annotate=annotate)
+    assert_tidy(drawn)
+    theme = THEMES["light"]
+    for part in drawn.picture.parts[1:]:
+        texts = [shape for shape in part.shapes if isinstance(shape, Text)]
+        (bar,) = (shape for shape in part.shapes if isinstance(shape, Rectangle) and shape.fill == theme.track)
+        above = [text.text for text in texts if text.y < bar.y and text.text in {fact.title for fact in FACTS.values()}]
+        assert above == [FACTS[key].title for key in annotate[: annotate.index("params") + 1]]
 
 
 @pytest.mark.parametrize("style", ["blocks", "layers"])

@@ -122,14 +122,21 @@ class LayerRow:
         return self.layers[0]
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The spec of its first layer and the words of all others: the same for rows that can be drawn once."""
+        return (self.layer.spec_beside(self.name), *(layer.word for layer in self.layers[1:]))
+
+    @property
     def minor(self) -> tuple[str, ...]:
-        """The words of the minor layers."""
-        return tuple(layer.word for layer in self.layers[1:])
+        """The words of the minor layers, without those that return their input, such as a dropout of rate 0."""
+        return tuple(layer.word for layer in self.layers[1:] if not layer.node.op.returns_input)
 
     @property
     def spec(self) -> str:
-        """The specs of all its layers."""
-        return ", ".join(filter(None, (self.layer.spec_beside(self.name), *self.minor)))
+        """The specs of all its layers; one that returns its input is named if it is alone."""
+        is_idle = self.layer.is_minor and self.layer.node.op.returns_input
+        first = "" if is_idle and self.minor else self.layer.spec_beside(self.name)
+        return ", ".join(filter(None, (first, *self.minor)))
 
 
 def kind(family: str, label: str) -> str:

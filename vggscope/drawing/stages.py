@@ -137,7 +137,7 @@ def _with_stage(layers: Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
 def _paper_blocks(layers: Sequence[Layer], fold: bool) -> Iterator[LayerBlock]:
     """A stage's rows as one block, but many equal rows as a block with their number."""
     others: list[Layer] = []
-    for _, run in groupby(rows(layers), key=lambda row: row.spec):
+    for _, run in groupby(rows(layers), key=lambda row: row.words):
         alike = list(run)
         if fold and len(alike) > MOST_ALIKE:
             if others:
@@ -174,9 +174,9 @@ class _Module:
         return sum(not row.layer.is_minor for row in self.rows) < 2
 
     @cached_property
-    def signature(self) -> tuple[tuple[str, str], ...]:
-        """Its rows in words: equal for modules that look the same to a reader."""
-        return tuple((row.name, row.spec) for row in self.rows)
+    def signature(self) -> tuple[tuple[str, ...], ...]:
+        """Its rows in words: equal for modules that look the same to a reader, layer by layer."""
+        return tuple((row.name, *row.words) for row in self.rows)
 
     @cached_property
     def is_repetitive(self) -> bool:

@@ -33,10 +33,12 @@ DEFAULT = ("shape", "rf", "params")
 RANKDIR = "LR"
 """The default direction of the graph as DOT."""
 
-PADDING, HEAD, ROW, RULE, TITLE, FACT = 7.0, 21.0, 15.0, 10.0, 14.0, 12.5
-"""In points: a card's padding; the heights of its heading, a row, a rule below it, a block's title, a line of facts."""
+PADDING, HEAD, ROW, RULE, TITLE, FACT, BAR = 7.0, 21.0, 15.0, 10.0, 14.0, 12.5, 7.0
+"""In points: a card's padding; the heights of its heading, a row, a rule below it, a block's title, a line of facts, a
+bar below it.
+"""
 
-WIDEST = 210.0
+WIDEST = 240.0
 """The largest width of a card; longer names are cut in the middle."""
 
 LANE, HEADROOM, BREAK = 5.0, 5.0, 3.0
@@ -44,28 +46,44 @@ LANE, HEADROOM, BREAK = 5.0, 5.0, 3.0
 above a row that does not read the one above it.
 """
 
+SHARED = "params"
+"""The fact whose share of the whole is drawn as a bar."""
+
 DENSE = "dense: each repetition also reads the outputs of all those before it."
 
 
 @record
 class _Card:
-    """The content of a card. `common` are the layers after every convolution, which a note names once for all; `share`
-    is the stage's share of all parameters, drawn as a bar; `elsewhere` names other cards' layers that rows read.
+    """The content of a card. `common` are the layers after every convolution, which a note names once for all;
+    `facts` have a title and a text; `share` is the stage's share of all parameters, drawn as a bar below the fact
+    `SHARED`; `elsewhere` names other cards' layers that rows read.
     """
 
     stage: Stage
     common: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
+    facts: dict[str, tuple[str, str]]
     share: float | None
     rules: bool
     elsewhere: dict[str, tuple[str, ...]]
 
     def spec(self, row: LayerRow) -> str:
-        """A row's text on the right, without the common layers, and which layers of other cards it reads."""
-        spec = row.layer.spec if row.minor and row.minor == self.common else row.spec
+        """A row's text on the right: its layers without the common ones, and which layers of other cards it reads."""
+        return ", ".join(filter(None, (self.own_spec(row), self.source(row))))
+
+    def own_spec(self, row: LayerRow) -> str:
+        return row.layer.spec if row.minor and row.minor == self.common else row.spec
+
+    def source(self, row: LayerRow) -> str:
         read = self.elsewhere.get(row.layer.node.name, ())
-        source = f"from {read[0]}" if len(read) == 1 else f"from {len(read)} other layers" if read else ""
-        return ", ".join(filter(None, (spec, source)))
+        return f"from {read[0]}" if len(read) == 1 else f"from {len(read)} other layers" if read else ""
+
+    def fitted_spec(self, row: LayerRow, width: float) -> str:
+        """The text on the right within a width: without its last layers, for which a mark stands."""
+        text, words = self.spec(row), self.own_spec(row).split(", ")
+        while text_width(text, BODY) > width and len(words) > 1:
+            words.pop()
+            text = ", ".join(filter(None, (*words, "…", self.source(row))))
+        return fitted(text, BODY, width)
 
     def row_height(self, row: LayerRow) -> float:
         return ROW + (RULE if self.rules and row.layer.report.rule else 0.0)
@@ -100,7 +118,7 @@ class _Card:
 
     @property
     def footer(self) -> float:
-        return FACT * len(self.facts) + (15 if self.share is not None else 8) if self.facts else 0.0
+        return FACT * len(self.facts) + (BAR if self.share is not None else 0) + 8 if self.facts else 0.0
 
     @property
     def height(self) -> float:
@@ -116,7 +134,7 @@ class _Card:
             lines += [text_width(row.name, BODY) + 22 + text_width(self.spec(row), BODY) + aside for row in block.rows]
             if self.rules:
                 lines += [text_width(row.layer.report.rule or "", SMALL) + 14 + aside for row in block.rows]
-        lines += [text_width(name, SMALL) + 10 + text_width(value, SMALL) for name, value in self.facts]
+        lines += [text_width(name, SMALL) + 10 + text_width(value, SMALL) for name, value in self.facts.values()]
         return min(max(lines) + 2 * PADDING, WIDEST)
 
 
@@ -153,11 +171,14 @@ def _common(subject: Subject) -> tuple[str, ...]:
 
 
 def _card(stage: Stage, subject: Subject, look: Look, common: tuple[str, ...], names: dict[str, str]) -> _Card:
-    shown = (fact for name, fact in look.facts.items() if name != "rule")
-    facts = tuple((fact.title, fact.text(stage.layers, subject.report)) for fact in shown)
+    facts = {
+        name: (fact.title, fact.text(stage.layers, subject.report))
+        for name, fact in look.facts.items()
+        if name != "rule"
+    }
     params = sum(layer.report.params or 0 for layer in stage.layers)
     whole = subject.report.totals.params
-    share = params / max(1, whole) if "params" in look.annotate and whole is not None else None
+    share = params / max(1, whole) if SHARED in facts and whole is not None else None
     return _Card(stage, common, facts, share, "rule" in look.annotate, read_from_elsewhere(stage, names))
 
 
@@ -199,7 +220,7 @@ def _cells(card: _Card) -> Iterator[Cell]:
             yield Cell(f"{block.title} × {block.count}{dense}" if block.count > 1 else block.title)
         for row in block.rows:
             yield Cell(row.name, card.spec(row), row.layer.kind)
-    for name, value in card.facts:
+    for name, value in card.facts.values():
         yield Cell(name, value)
 
 
@@ -294,7 +315,7 @@ def _row(card: _Card, row: LayerRow, frame: Frame, theme: Theme, heat: Heat | No
     kind, text = row.layer.kind, card.spec(row)
     fill = heat.fill(row.layers) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)
-    spec = fitted(text, BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
+    spec = card.fitted_spec(row, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
     name = fitted(row.name, BODY, frame.width - text_width(spec, BODY) - 16)
     shapes: list[Shape] = [
         Rectangle(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),
@@ -311,17 +332,20 @@ def _row(card: _Card, row: LayerRow, frame: Frame, theme: Theme, heat: Heat | No
 
 
 def _footer(card: _Card, frame: Frame, theme: Theme) -> list[Shape]:
-    """The facts below a line, and the share of all parameters as a bar."""
+    """The facts below a line, and the share of all parameters as a bar below its fact."""
     if not card.facts:
         return []
     top, left, right = frame.bottom - card.footer, frame.x + PADDING, frame.right - PADDING
     shapes: list[Shape] = [Line(((frame.x, top), (frame.right, top)), theme.border)]
-    for index, (name, value) in enumerate(card.facts):
-        base, room = top + 13 + FACT * index, frame.width - 2 * PADDING - text_width(name, SMALL) - 6
+    base = top + 13
+    for key, (name, value) in card.facts.items():
+        room = right - left - text_width(name, SMALL) - 6
         shapes.append(Text(left, base, name, SMALL, theme.muted))
         shapes.append(Text(right, base, fitted(value, SMALL, room), SMALL, theme.ink, anchor="end"))
-    if card.share is not None:
-        shapes.append(Rectangle(left, frame.bottom - 9, right - left, 2.5, theme.track))
-        if card.share:
-            shapes.append(Rectangle(left, frame.bottom - 9, max(0.75, (right - left) * card.share), 2.5, theme.bar))
+        if key == SHARED and card.share is not None:
+            shapes.append(Rectangle(left, base + 5.5, right - left, 2.5, theme.track))
+            if card.share:
+                shapes.append(Rectangle(left, base + 5.5, max(0.75, (right - left) * card.share), 2.5, theme.bar))
+            base += BAR
+        base += FACT
     return shapes
