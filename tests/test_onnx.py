@@ -595,6 +595,100 @@ def test_an_op_without_a_rule_is_kept_and_its_cost_is_unknown(tmp_path: Path) ->
     assert [node.op.name for node in unstated.nodes] == ["Conv2d"]
 
 
+def pooled(folder: Path, name: str, side: int = 3) -> str:
+    """A pooling whose windows overlap unevenly, which the exporter writes as a table of positions."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d((side, side)), nn.Flatten())
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        image = (torch.zeros(1, 3, 8, 8),)
+        torch.onnx.export(module.eval(), image, folder / name, dynamo=True, external_data=False, verbose=False)
+    return str(folder / name)
+
+
+@pytest.mark.slow
+def test_an_export_with_a_table_of_positions_equals_itself_and_its_lock(tmp_path: Path) -> None:
+    path, other = pooled(tmp_path, "x.onnx"), tmp_path / "copy.onnx"
+    other.write_bytes(Path(path).read_bytes())
+    lock = tmp_path / "x.json"
+    lock.write_text(json.dumps(vggscope.lock(path).to_dict()))
+    assert [vggscope.diff(path, ref=str(ref)).verdict for ref in (path, other, lock)] == ["identical"] * 3
+    assert vggscope.diff(path, ref=pooled(tmp_path, "y.onnx", side=5)).verdict == "different"
+
+
+def constant(dtype: int, values: torch.Tensor, name: str = "val_1") -> onnx.TensorProto:
+    return helper.make_tensor(name, dtype, values.shape, values.view(torch.uint8).numpy().tobytes(), raw=True)
+
+
+LARGE = torch.linspace(-2, 2, 3 * 50 * 50).reshape(3, 50, 50)
+NEXT = LARGE.clone()
+NEXT[2, 49, 49] += 1e-6
+SMALL = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+HALVES = SMALL.to(torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "others"),
+    [(TensorProto.FLOAT, LARGE, NEXT), (TensorProto.FLOAT, SMALL, SMALL + 1), (TensorProto.BFLOAT16, HALVES, -HALVES)],
+)
+@pytest.mark.parametrize("computing", [(), ("Sigmoid",), ("Tanh", "Exp")])
+def test_constants_are_compared_by_their_values(
+    tmp_path: Path, dtype: int, values: torch.Tensor, others: torch.Tensor, computing: tuple[str, ...]
+) -> None:
+    def added(name: str, values: torch.Tensor, ops: tuple[str, ...]) -> str:
+        names = ["val_1", *(f"val_{place}" for place in range(2, len(ops) + 2))]
+        nodes = [NODE(op, [before], [after]) for op, (before, after) in zip(ops, pairwise(names))]
+        shapes = [helper.make_tensor_value_info(after, dtype, values.shape) for after in names[1:]]
+        made = graph(
+            [*nodes, NODE("Add", ["x", names[-1]], ["y"])],
+            [("N", *(3, 50, 50))],
+            [constant(dtype, values)],
+            value_info=shapes,
+        )
+        (tmp_path / name).mkdir(exist_ok=True)
+        return written(made, tmp_path / name)
+
+    path = added("a", values, computing)
+    assert vggscope.diff(path, ref=added("b", values, computing)).verdict == "identical"
+    for other in (added("c", others, computing), added("d", values, (*computing, "Neg"))):
+        (found,) = vggscope.diff(path, ref=other).differences
+        assert (found.effect, found.known) == ("function", True)
+
+
+def test_a_constant_beside_the_file_is_that_in_it_and_a_missing_one_is_unknown(tmp_path: Path) -> None:
+    made = graph([NODE("Add", ["x", "val_1"], ["y"])], [("N", 3, 50, 50)], [constant(TensorProto.FLOAT, LARGE)])
+    within = written(made, tmp_path)
+    beside = str(tmp_path / "beside.onnx")
+    onnx.save(made, beside, save_as_external_data=True, location="data", size_threshold=0)
+    assert vggscope.diff(within, ref=beside).verdict == "identical"
+    (tmp_path / "data").unlink()
+    diff = vggscope.diff(within, ref=beside)
+    assert [(d.effect, d.known) for d in diff.differences] == [("function", False)]
+    assert "it is not known whether they compute the same" in str(diff)
+    assert "another function" not in str(diff).replace("may be another function", "")
+    assert vggscope.diff(beside, ref=beside).verdict == "identical"  # one file, whatever it lacks
+    os.mkfifo(tmp_path / "data")  # opening it would wait for ever
+    assert vggscope.diff(within, ref=beside).verdict == "different"
+
+
+def test_random_constants_and_attributes_are_compared(tmp_path: Path) -> None:
+    def compared(one: onnx.NodeProto, other: onnx.NodeProto) -> list[bool]:
+        paths = []
+        for place, node in enumerate((one, other)):
+            (tmp_path / str(place)).mkdir(exist_ok=True)
+            stated = helper.make_tensor_value_info("u", TensorProto.FLOAT, ("N", 3, 8, 8))
+            nodes = [node, NODE("Relu", ["u"], ["y"])]
+            paths.append(written(graph(nodes, [("N", 3, 8, 8)], value_info=[stated]), tmp_path / str(place)))
+        return [difference.known for difference in vggscope.diff(paths[0], ref=paths[1]).differences]
+
+    def magic(strength: int) -> onnx.NodeProto:
+        return NODE("Magic", ["x"], ["u"], domain="com.acme", strength=strength)
+
+    assert compared(magic(1), magic(1)) == []
+    assert compared(magic(1), magic(2)) == [True]
+    noise = NODE("RandomNormalLike", ["x"], ["u"])
+    assert compared(noise, noise) == [False]
+
+
 def test_open_axes_are_chosen_or_given(tmp_path: Path) -> None:
     path = written(graph([NODE("GlobalMaxPool", ["x"], ["y"])], [("N", 3, "H", "W")]), tmp_path)
     assert vggscope.network(path).input_shape == (1, 3, 224, 224)

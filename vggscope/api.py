@@ -363,6 +363,8 @@ def diff(
         ours, reference = _on_usual_image(ref, model, ours, reference, options)
     if ref is None and reference.likeness is not None and not reference.likeness.is_same_family:
         return replace(not_compared(ours, reference.network, ours.warnings), likeness=reference.likeness)
+    if _is_same_file(model, ref):
+        reference = replace(reference, network=replace(ours, name=reference.network.name))
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     with step(f"comparing {ours.name} with {reference.network.name}"):
         result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
@@ -1665,6 +1667,13 @@ def _reference(
         on_ours = _reference_on(sizes, ref, model, ours, options)
         return reference if on_ours.network.failure is not None else on_ours
     return reference
+
+
+def _is_same_file(model: Model, ref: Model | None) -> bool:
+    """Whether two words name one file, which computes the same even where not all that it computes with is known."""
+    from vggscope.sources.resolve import is_same_file
+
+    return isinstance(model, str) and isinstance(ref, str) and is_same_file(model, ref)
 
 
 def _on_usual_image(

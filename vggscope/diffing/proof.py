@@ -18,11 +18,15 @@ from vggscope.record import record
 
 @record
 class Mismatch:
-    """Where a proof fails: a layer of ours, its counterpart, and the reason. Empty names are inputs."""
+    """Where a proof fails: a layer of ours, its counterpart, and the reason. Empty names are inputs.
+
+    `known` is false where the two may be equal.
+    """
 
     ours: str
     reference: str
     reason: str
+    known: bool = True
 
 
 @record
@@ -39,7 +43,7 @@ class Proof:
 
 def proof(ours: Network, reference: Network) -> Proof:
     """The proof that two networks are equal, or where it fails."""
-    if ours is reference or _are_equal_one_by_one(ours, reference):
+    if ours.nodes is reference.nodes or _are_equal_one_by_one(ours, reference):
         return Proof(None)
     if _has_batch(ours) != _has_batch(reference):
         return Proof(Mismatch(ours.end, reference.end, "the outputs differ in the batch axis"))
@@ -352,7 +356,7 @@ class _Matching:
         return None
 
     def _at(self, left: int, right: int, reason: str) -> Mismatch:
-        return Mismatch(self.left[left].origin, self.right[right].origin, reason)
+        return Mismatch(self.left[left].origin, self.right[right].origin, reason, reason != NOT_KNOWN)
 
     def _reached(self, left: int, right: int) -> set[tuple[int, int]]:
         """All pairs of terms that must be equal, and in `failed` those that are not, weights left aside."""
@@ -405,10 +409,14 @@ def _hashes(terms: list[NormalTerm]) -> list[int]:
     return hashes
 
 
+NOT_KNOWN = "not all that it computes with is known"
+"""Why two terms are not proved equal that may be equal."""
+
+
 def _different_ops(one: NormalTerm, other: NormalTerm) -> str:
     """Why two terms are different functions of their inputs, else an empty text."""
     if not (one.is_known and other.is_known):
-        return "not all that it computes with is known"
+        return NOT_KNOWN
     if one.step != other.step or one.growth != other.growth or len(one.inputs) != len(other.inputs):
         return "it computes something else"
     if len(one.weights) != len(other.weights):

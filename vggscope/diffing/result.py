@@ -46,7 +46,8 @@ class Difference:
     `shape` or `function`. `consequences` result from making this one change to the reference. `follows` are the
     messages of further differences that this one explains. `line` is where the user's own code builds the layer, or
     calls it, as `net.py:14`; of a missing layer, where the layer before it is. `remedy` is that line, or what to write
-    there, after the change that mends the difference. Both are empty for a model without Python code.
+    there, after the change that mends the difference. Both are empty for a model without Python code. `known` is false
+    where it is not known whether the layer computes the same, such as of data that the file lacks.
     """
 
     kind: str
@@ -60,11 +61,21 @@ class Difference:
     follows: tuple[str, ...] = ()
     line: str = ""
     remedy: str = ""
+    known: bool = True
 
     @property
     def changes_output(self) -> bool:
-        """Whether the network computes something else at evaluation."""
+        """Whether the network computes something else at evaluation, or may do so."""
         return self.effect in ("shape", "function")
+
+    @property
+    def effect_text(self) -> str:
+        """The effect in words.
+
+        >>> Difference("changed", "fc", "fc", "function", "").effect_text
+        'another function'
+        """
+        return EFFECTS[self.effect] if self.known else "may be another function"
 
 
 @record

@@ -89,4 +89,5 @@ def _unproven(failure: Mismatch, aligned: AlignedNetworks) -> LocatedDifference:
     message = f"{title_in(aligned.ours, failure.ours)}: {failure.reason}{there}"
     label = (other.label if other else "") or (mine.label if mine else "")
     names = mine.name if mine else None, other.name if other else None
-    return LocatedDifference(Difference("changed", *names, "function", message, label), ((mine, other),))
+    difference = Difference("changed", *names, "function", message, label, known=failure.known)
+    return LocatedDifference(difference, ((mine, other),))

@@ -39,6 +39,8 @@ def verdict_text(diff: Diff) -> str:
         return "the same layers in the same order, with the same attributes, paths and state-dict keys"
     if diff.verdict == "equivalent":
         return "written differently, the same function of this input at evaluation"
+    if not all(difference.known for difference in diff.differences):
+        return "it is not known whether they compute the same"
     count = sum(difference.changes_output for difference in diff.differences)
     which = "1 difference that changes" if count == 1 else f"{count} differences that change"
     return f"{which} what is computed"
@@ -63,7 +65,7 @@ def difference_item(difference: Difference) -> Item:
     follows = _shortened(difference.follows, 3 if difference.changes_output else 1)
     return Item(
         SIGNS[difference.kind],
-        f"{difference.message}  [{EFFECTS[difference.effect]}]",
+        f"{difference.message}  [{difference.effect_text}]",
         (*where, *consequences, *(f"with it: {text}" for text in follows)),
         quiet=not difference.changes_output,
     )

@@ -294,6 +294,14 @@ def runs_code(word: str, options: BuildOptions | None = None) -> bool:
     return _source_of(word, options or BuildOptions())[0].build is not None
 
 
+def is_same_file(word: str, other: str) -> bool:
+    """Whether two words name one file that is read and not run."""
+    if not (os.path.exists(word) and os.path.exists(other) and os.path.samefile(word, other)):
+        return False
+    source = _source_of(word, BuildOptions())[0]
+    return source is _source_of(other, BuildOptions())[0] and source.build is None
+
+
 def inputs_of(word: str) -> Inputs | None:
     """The inputs that a word holds, such as those of a locked architecture; None without any."""
     source, word = _source_of(word, BuildOptions())

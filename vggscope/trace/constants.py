@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from vggscope.graph import ConstantValue, Parameter
+from vggscope.ops.base import Shape
 from vggscope.ops.recorded import RANDOM
 from vggscope.trace.layout import shares_memory
 from vggscope.trace.tensor_map import TensorMap
@@ -100,7 +101,7 @@ class ConstantValues:
             self._write(self._description(name, args, kwargs, inputs), result)
             if name in _OVERWRITING and inputs[0] is result:
                 whole = f"{name} {tuple(result.shape)} {result.dtype} {mapped_tensors(args[1:], lambda tensor: 'x')}"
-                made = _joined(whole, [self.of(tensor) for tensor in inputs[1:]])
+                made = joined(whole, [self.of(tensor) for tensor in inputs[1:]])
                 self.known.pop(result, None)
                 self.known.update({result: made} if made.text else {})
             return
@@ -118,14 +119,14 @@ class ConstantValues:
     ) -> ConstantValue:
         """Return a call in words; UNKNOWN if an input is not known, or if the call draws random numbers."""
         plain = mapped_tensors((args, sorted(kwargs.items())), lambda tensor: "x")
-        return UNKNOWN if name in RANDOM else _joined(f"{name} {plain}", [self.of(tensor) for tensor in inputs])
+        return UNKNOWN if name in RANDOM else joined(f"{name} {plain}", [self.of(tensor) for tensor in inputs])
 
     def _write(self, made: ConstantValue, result: Tensor) -> None:
         """Record a call that writes to the memory of its result, and so to all tensors that share it."""
         for tensor in list(self.known):
             if tensor is result or shares_memory(tensor, result):
                 places = f"{region_of(result)} in {region_of(tensor)}"
-                written = _joined(f"after a write to {places}", [self.of(tensor), made])
+                written = joined(f"after a write to {places}", [self.of(tensor), made])
                 if written.text:
                     self.known[tensor] = written
                 else:
@@ -165,13 +166,7 @@ def value_of_parameter(parameter: Parameter) -> ConstantValue:
     return ConstantValue("{}", (parameter.name,), (parameter.shape,))
 
 
-def _digest(values: Tensor) -> str:
-    import torch
-
-    return sha256(values.flatten().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:32]
-
-
-def _joined(text: str, parts: Sequence[ConstantValue]) -> ConstantValue:
+def joined(text: str, parts: Sequence[ConstantValue]) -> ConstantValue:
     """Return what is computed from parts, as `text` says; UNKNOWN if one of them is not known."""
     names = tuple(name for part in parts for name in part.names)
     if any(not part.text for part in parts) or len(names) > MOST_NAMES:
@@ -205,5 +200,19 @@ def _of_values(values: Tensor) -> ConstantValue:
     is_one = bool(first) and bool((plain == plain.flatten()[0]).all()) and not values.dtype.is_complex
     number = float(first[0]) if is_one and values.dtype != torch.bool and math.isfinite(first[0]) else None
     is_short = plain.numel() <= SHORT
-    text = f"{plain.flatten().tolist()}" if is_short else _digest(plain)
-    return ConstantValue(f"{dtype_name(values)} {tuple(values.shape)} {text}".replace("{", "("), number=number)
+    known = plain.flatten().tolist() if is_short else digest(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return ConstantValue(constant_text(dtype_name(values), tuple(values.shape), known), number=number)
+
+
+def digest(data: bytes) -> str:
+    """Return what stands for many values: the digest of their bytes, in the order of the axes, little-endian."""
+    return sha256(data).hexdigest()[:32]
+
+
+def constant_text(dtype: str, shape: Shape, values: object) -> str:
+    """Return the text of a tensor with known values, which are a list of few, or the digest of many.
+
+    >>> constant_text("int64", (2,), [3, 4])
+    'int64 (2,) [3, 4]'
+    """
+    return f"{dtype} {shape} {values}".replace("{", "(")

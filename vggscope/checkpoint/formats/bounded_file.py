@@ -34,6 +34,7 @@ class BoundedFile:
     """
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self._raw = _open(path)
         self.size = os.fstat(self._raw.fileno()).st_size
         self.bytes_read = 0

@@ -6,7 +6,6 @@ name is the file's, unless that names no parameter; it then has the path of the 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from vggscope.checkpoint.formats.onnx_model import (
     OnnxModel,
     OnnxNode,
     OnnxTensor,
+    file_beside,
     names_parameter,
     read_model,
 )
@@ -153,7 +153,7 @@ def initializers_of(model: OnnxModel, path: str) -> Checkpoint:
 
 
 def _checkpoint(path: str, tensors: tuple[tuple[OnnxTensor, StoredTensor], ...]) -> Checkpoint:
-    places = [_beside(path, stored.location) if stored.location else path for stored, _ in tensors]
+    places = [file_beside(path, stored.location) if stored.location else path for stored, _ in tensors]
     everything = tuple(tensor for _, tensor in tensors)
     parts = []
     for where in dict.fromkeys(places):
@@ -234,20 +234,3 @@ def _extent(stored: OnnxTensor) -> Extent | None:
         problem = f"{printable(stored.name)} has {span.length} bytes where its shape needs {size}"
         raise CheckpointError(problem, _REMEDY)
     return Extent(span.start, size)
-
-
-def _beside(path: str, location: str) -> str:
-    """The path of a file of external data. Raises CheckpointError for a location or a link that leads out of the folder
-    of the file, or, where that is itself a link, of the folder that it leads to.
-    """
-    parts = location.replace("\\", "/").split("/")
-    is_outside = location.startswith(("/", "\\")) or ".." in parts or ":" in location or "\0" in location
-    beside = os.path.join(os.path.dirname(path), *parts)
-    if not is_outside:
-        folders = (os.path.realpath(os.path.dirname(path) or "."), os.path.dirname(os.path.realpath(path)))
-        target = os.path.realpath(beside)
-        is_outside = not any(target.startswith(os.path.join(folder, "")) for folder in folders)
-    if is_outside:
-        problem = f"its weights are to be in {printable(location, 120)}, outside its folder"
-        raise CheckpointError(problem, "it is damaged or malicious")
-    return beside

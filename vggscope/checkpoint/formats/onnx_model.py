@@ -6,6 +6,7 @@ of a tensor is read only when its values are asked for, as those of a shape are,
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -17,14 +18,19 @@ from typing import Any
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.protobuf import Field, Message, ProtobufFile, Schema, Span
 from vggscope.errors import CheckpointError, printable
+from vggscope.graph import ConstantValue
 from vggscope.ops.base import Shape
 from vggscope.record import record
+from vggscope.units import ELEMENT_BYTES
 
 MOST_NODES = 20_000
 """The most nodes that are read. Those of the largest exported models have 10,000."""
 
 MOST_VALUES = 4096
 """The most values of a tensor that are read: shapes, axes and numbers have fewer."""
+
+MOST_BYTES = 2**30
+"""The most bytes of larger constants that are read, of all together."""
 
 LARGEST_SIZE = 2**63
 """A tensor with so many elements makes no sense."""
@@ -206,7 +212,7 @@ class OnnxModel:
     """The graph of a file. `opset` is the version of ONNX's own ops.
 
     `inner_locations` are the files in which tensors other than `initializers` lie: those of attributes, of inner graphs
-    and of sparse tensors.
+    and of sparse tensors. `path` is the file's own. `contents` is what is known of larger constants, by their place.
     """
 
     file: ProtobufFile
@@ -218,7 +224,10 @@ class OnnxModel:
     values: Mapping[str, ValueInfo]
     functions: Mapping[tuple[str, str], OnnxFunction]
     inner_locations: frozenset[str] = frozenset()
+    path: str = field(default="", compare=False)
+    contents: dict[str, ConstantValue] = field(default_factory=dict, compare=False)
     _known: dict[str, tuple[int | float | bool, ...] | None] = field(default_factory=dict, compare=False)
+    _spent: list[int] = field(default_factory=list, compare=False)
 
     def numbers(self, tensor: OnnxTensor) -> tuple[int | float | bool, ...] | None:
         """The values of a small tensor; None for those that are many, elsewhere, or of a type without a format."""
@@ -234,9 +243,71 @@ class OnnxModel:
                 self._known[place] = None
         return self._known[place]
 
+    def bytes_of(self, tensor: OnnxTensor) -> bytes | None:
+        """The elements of a tensor as bytes, little-endian; None where they are missing or damaged.
+
+        The caller bounds their number. No more than MOST_BYTES are read of all tensors.
+        """
+        count = prod(tensor.shape)
+        size = tensor.stored if tensor.stored is not None else count * ELEMENT_BYTES.get(tensor.dtype, 0)
+        self._spent.append(size)
+        if sum(self._spent) > MOST_BYTES:
+            return None
+        try:
+            if tensor.location:
+                return _external_bytes(self.path, tensor, size)
+            key, span = tensor.data or ("", Span(0, 0))
+            if key == "raw" or {"f": "float32", "d": "float64"}.get(key) == tensor.dtype:
+                return self.file.bytes_of(span) if span.length == size else None
+            code = "H" if tensor.dtype in ("float16", "bfloat16") else element_format(tensor.dtype)
+            numbers = self.file.integers(span) if key and code and span.length <= 10 * count else []
+            return struct.pack(f"<{count}{code}", *numbers)
+        except (CheckpointError, OSError, struct.error):
+            return None
+
+
+def _external_bytes(path: str, tensor: OnnxTensor, size: int) -> bytes | None:
+    """The part of another file that a tensor's data is. Raises CheckpointError or OSError for one that has none."""
+    span = tensor.external
+    if span is None or span.length not in (-1, size):
+        return None
+    data = bytearray(size)
+    with BoundedFile(file_beside(path, tensor.location)) as file:
+        file.fill(memoryview(data), span.start)
+    return bytes(data)
+
+
+def file_beside(path: str, location: str) -> str:
+    """The path of a file of external data. Raises CheckpointError for a location or a link that leads out of the folder
+    of the file, or, where that is itself a link, of the folder that it leads to.
+    """
+    parts = location.replace("\\", "/").split("/")
+    is_outside = location.startswith(("/", "\\")) or ".." in parts or ":" in location or "\0" in location
+    beside = os.path.join(os.path.dirname(path), *parts)
+    if not is_outside:
+        folders = (os.path.realpath(os.path.dirname(path) or "."), os.path.dirname(os.path.realpath(path)))
+        target = os.path.realpath(beside)
+        is_outside = not any(target.startswith(os.path.join(folder, "")) for folder in folders)
+    if is_outside:
+        problem = f"its weights are to be in {printable(location, 120)}, outside its folder"
+        raise CheckpointError(problem, "it is damaged or malicious")
+    return beside
+
+
+def element_format(dtype: str) -> str:
+    """How `struct` packs an element; empty for a dtype that it does not know.
+
+    >>> element_format("int64"), element_format("bfloat16")
+    ('q', '')
+    """
+    return _FORMATS.get(dtype, "")
+
 
 def read_model(file: BoundedFile) -> OnnxModel:
-    """The model of an open file. Raises CheckpointError, without the path, where it is none or too large."""
+    """The model of an open file. It reads the values of constants while that is open.
+
+    Raises CheckpointError, without the path, where it is none or too large.
+    """
     source = ProtobufFile(file)
     message = source.decode(_MODEL)
     if "graph" not in message:
@@ -265,6 +336,7 @@ def read_model(file: BoundedFile) -> OnnxModel:
             if key != "initializers"
             for place in _locations(value)
         ),
+        path=file.path,
     )
 
 
@@ -373,8 +445,8 @@ def _attribute(message: Message) -> tuple[str, Any]:
     key = _KINDS.get(number) or next((key for key in _KINDS.values() if key in message), "i")
     if key == "t":
         return name, _tensor(message.get("t", {}))
-    if key == "graph":
-        return name, None
+    if key == "graph" or (number and number not in _KINDS):
+        return name, None  # lists of tensors and of graphs, which no rule reads
     empty: object = () if key in ("floats", "ints", "strings") else {"f": 0.0, "i": 0, "s": ""}[key]
     value = message.get(key, empty)
     return name, tuple(value) if isinstance(value, list) else value

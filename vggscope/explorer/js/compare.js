@@ -54,7 +54,7 @@ function differenceOf(difference) {
   const { consequences, follows } = difference;
   const also = follows.length > 1 ? `with it: ${follows[0]}, and ${count(follows.length - 1)} more` : follows.map((text) => `with it: ${text}`)[0];
   const more = [consequences.join('; '), also].filter(Boolean);
-  return el('li', {}, el('span', { class: `effect ${difference.effect}` }, EFFECTS[difference.effect] ?? difference.effect), ' ', text, ' ', link,
+  return el('li', {}, el('span', { class: `effect ${difference.effect}` }, difference.known ? EFFECTS[difference.effect] ?? difference.effect : 'may be another function'), ' ', text, ' ', link,
     more.length ? el('ul', {}, ...more.map((text) => el('li', { class: 'quiet' }, text))) : null);
 }
 

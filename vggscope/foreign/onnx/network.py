@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import starmap
 from math import prod
 from typing import Any
 
@@ -28,9 +27,10 @@ from vggscope.checkpoint.formats.onnx_model import (
 )
 from vggscope.checkpoint.formats.onnx_recurrent import JOINED, joined
 from vggscope.errors import CheckpointError, ShapeError, option, printable
+from vggscope.foreign.onnx.constants import OnnxConstants, arguments_of, described, filed
 from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, is_made_up, is_number, layers, torch_recurrent
 from vggscope.foreign.onnx.patterns import OnnxPattern, OnnxPatterns
-from vggscope.foreign.onnx.values import Number, OnnxCall, OnnxValue, evaluate
+from vggscope.foreign.onnx.values import OnnxCall, OnnxValue, evaluate
 from vggscope.graph import (
     INPUT,
     OUTPUT,
@@ -338,12 +338,15 @@ class _Made:
 
 @dataclass
 class _ShapeRun:
-    """The graph, run on shapes. `values` are the values by name, `made` the nodes in order."""
+    """The graph, run on shapes. `values` are the values by name, `tensors` those of them in the file, `made` the
+    nodes in order.
+    """
 
     model: OnnxModel
     nodes: tuple[OnnxNode, ...]
     inputs: dict[str, OnnxValue]
     values: dict[str, OnnxValue] = field(default_factory=dict)
+    tensors: dict[str, OnnxTensor] = field(default_factory=dict)
     made: list[_Made] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
@@ -471,7 +474,9 @@ class _ShapeRun:
             dtype = (made[0].dtype if made else "") or (known[0].dtype if known else "float32")
             stated = self.model.values.get(name)
             dtype = stated.dtype if stated and stated.dtype else dtype
-            self.values[name] = OnnxValue(shape, dtype, tensors=tensors, is_computed=is_computed)
+            made_of = described(call)
+            made_of = replace(made_of, text=f"{made_of.text}[{place}]") if place and made_of.text else made_of
+            self.values[name] = OnnxValue(shape, dtype, tensors=tensors, is_computed=is_computed, known=made_of)
 
     def _with_origin(self, call: OnnxCall, value: OnnxValue) -> OnnxValue:
         """A known constant with the tensors of the file that it is computed from.
@@ -485,7 +490,8 @@ class _ShapeRun:
         if prod(value.shape) == 1:
             is_copy = kind == "Cast" and not any(other is not None and other.is_computed for other in call.inputs)
             tensors = tuple(t for t in tensors if is_copy and t.name in self.model.initializers)
-        return replace(value, tensors=tensors, is_computed=is_computed)
+        known = described(call) if tensors else value.known
+        return replace(value, tensors=tensors, is_computed=is_computed, known=known)
 
     def _constant_shape(self, call: OnnxCall, made: tuple[OnnxLayer, ...] | None, place: int) -> Shape | None:
         if made is not None and place < len(made) and not made[place].weights and made[place].before is None:
@@ -510,9 +516,8 @@ class _ShapeRun:
             self.unknown.setdefault(op, []).append(named[0])
         places = tuple(place for place, value in enumerate(call.inputs) if value is not None)
         shapes = tuple(call.shape(place) for place in places)
-        layer = OnnxLayer(
-            kind(node.op_type, shapes, stated.shape), places, is_product=kind is Unknown, dtype=stated.dtype
-        )
+        given = kind(node.op_type, shapes, stated.shape, arguments_given=arguments_of(call, places))
+        layer = OnnxLayer(given, places, is_product=kind is Unknown, dtype=stated.dtype)
         if not any(value is not None and not value.is_constant for value in call.inputs):
             # What its own graphs read are its inputs.
             self._add_reader(call, layer, named[0], stated)
@@ -572,8 +577,8 @@ class _ShapeRun:
         if any(value.is_constant for value in read):
             op = WithConstants(op, tuple(v.shape if v.is_constant else None for v in read), tuple(fixed))
             sure = not layer.op.is_unknown
-            known = ((v, self._parameters(v, is_weight=layer.is_product, is_sure=sure)) for v in read if v.is_constant)
-            constants = tuple(starmap(_constant_value, known)) if fixed else ()
+            known = (self._constant_value(v, is_weight=layer.is_product, is_sure=sure) for v in read if v.is_constant)
+            constants = tuple(known) if fixed else ()
         for value in held:
             own = self._parameters(value, is_weight=True)
             is_turned = layer.is_turned and value is held[0]
@@ -605,10 +610,19 @@ class _ShapeRun:
 
         `is_sure` is false of what an op without a rule reads: numbers and places are then no weights.
         """
-        given = [tensor for tensor in value.tensors if not self._is_scale(tensor)]
-        found = [t for t in given if _is_parameter(t) or (is_weight and (is_sure or _may_be_weight(t)))]
+        found = self._weights(value, is_weight=is_weight, is_sure=is_sure)
         self.owned.update(tensor.name for tensor in found)
         return [_parameter(tensor, value.dtype) for tensor in found]
+
+    def _weights(self, value: OnnxValue, *, is_weight: bool, is_sure: bool) -> list[OnnxTensor]:
+        given = [tensor for tensor in value.tensors if not self._is_scale(tensor)]
+        return [t for t in given if _is_parameter(t) or (is_weight and (is_sure or _may_be_weight(t)))]
+
+    def _constant_value(self, value: OnnxValue, *, is_weight: bool, is_sure: bool) -> ConstantValue:
+        """What is known of a constant that a layer reads beside its inputs."""
+        found = self._weights(value, is_weight=is_weight, is_sure=is_sure)
+        parameters = {tensor.name: _parameter(tensor, value.dtype) for tensor in found}
+        return OnnxConstants(self.model, self.tensors).read_as(value, parameters)
 
     def _scales_norm(self, call: OnnxCall) -> bool:
         """Whether a node multiplies by the scale of a group norm, or adds its shift.
@@ -656,7 +670,9 @@ class _ShapeRun:
         raise _no_shape(node)
 
     def _tensor(self, tensor: OnnxTensor) -> OnnxValue:
-        return OnnxValue(tensor.shape, tensor.dtype, numbers=self.model.numbers(tensor), tensors=(tensor,))
+        self.tensors[tensor.name] = tensor
+        numbers = self.model.numbers(tensor)
+        return OnnxValue(tensor.shape, tensor.dtype, numbers=numbers, tensors=(tensor,), known=filed(tensor))
 
     def _call(self, node: OnnxNode) -> OnnxCall:
         inputs = tuple(self._value(name, node) if name else None for name in node.inputs)
@@ -768,17 +784,6 @@ def _parameter(tensor: OnnxTensor, otherwise: str = "float32") -> Parameter:
 
 def _is_floating(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat", "complex"))
-
-
-def _constant_value(value: OnnxValue, parameters: list[Parameter]) -> ConstantValue:
-    """What is known of a constant that a node reads, in the words of trace/constants.py."""
-    if parameters and not value.is_computed and len(parameters) == 1:
-        return ConstantValue("{}", (parameters[0].name,), (parameters[0].shape,))
-    numbers: tuple[Number, ...] | None = value.numbers
-    if not numbers or len(numbers) > 8:
-        return ConstantValue("")
-    number = float(numbers[0]) if len(set(numbers)) == 1 and value.dtype != "bool" else None
-    return ConstantValue(f"{value.dtype} {value.shape} {list(numbers)}", number=number)
 
 
 @record

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from vggscope.checkpoint.formats.onnx_model import DTYPES, OnnxTensor, names_parameter
 from vggscope.checkpoint.formats.onnx_recurrent import PER_LAYER, RecurrentWeight, recurrent_weights
+from vggscope.foreign.onnx.constants import arguments_of
 from vggscope.foreign.onnx.values import (
     INTEGERS,
     Number,
@@ -464,7 +465,8 @@ def _gather(call: OnnxCall) -> OnnxLayer:
 def _moved(call: OnnxCall, output: Shape, inputs: tuple[int, ...] = (0,), dtype: str = "", cost: int = 0) -> OnnxLayer:
     """A layer of an op that has no class of ours: its shapes for this input, and its multiply-accumulates."""
     shapes = tuple(call.shape(place) for place in inputs)
-    return OnnxLayer(Recorded(call.node.op_type, shapes, output, cost=cost), inputs, dtype=dtype)
+    given = arguments_of(call, inputs)
+    return OnnxLayer(Recorded(call.node.op_type, shapes, output, cost=cost, arguments_given=given), inputs, dtype=dtype)
 
 
 def _same_shape(call: OnnxCall) -> OnnxLayer:

@@ -16,6 +16,7 @@ from typing import Any
 
 from vggscope.checkpoint.formats.onnx_model import DTYPES, MOST_VALUES, OnnxNode, OnnxTensor
 from vggscope.checkpoint.formats.protobuf import shortest
+from vggscope.graph import ConstantValue
 from vggscope.ops.base import Shape
 from vggscope.ops.elementwise import broadcast
 from vggscope.record import record
@@ -34,6 +35,8 @@ class OnnxValue:
     - `numbers` are the elements of a small constant, if they are known.
     - `tensors` are the tensors of the file that a constant is computed from, and `is_computed` is whether it is more
       than a view of one.
+    - `known` is how a constant is computed, with {} for each tensor of the file; empty if that is not known, or if no
+      tensor is read.
     - `is_whole` is whether its elements lie in the order of its axes, as torch would run it.
     """
 
@@ -44,6 +47,7 @@ class OnnxValue:
     tensors: tuple[OnnxTensor, ...] = ()
     is_computed: bool = False
     is_whole: bool = True
+    known: ConstantValue = ConstantValue("")
 
     @property
     def is_constant(self) -> bool:

@@ -96,7 +96,7 @@ def _item(diff: Diff, index: int, mark: Mark, places: Mapping[int, str]) -> str:
     return (
         f'<li class="difference {difference.effect}" id="difference-{number}" tabindex="-1">{shown}\n'
         f'<div><p class="message">{escaped(difference.message)} '
-        f'<span class="effect">{EFFECTS[difference.effect]}</span></p>\n'
+        f'<span class="effect">{difference.effect_text}</span></p>\n'
         f"{''.join(_details(difference))}{_links(places)}</div></li>\n"
     )
 
