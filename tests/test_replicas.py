@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from tests.explained import assert_explained
 from vggscope.api import diff as vggscope_diff
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
@@ -163,6 +164,7 @@ def test_the_proof_of_several_layers_together_is_in_a_message(name: str, text: s
 def test_shared_weights_and_constants_are_another_network(name: str, message: str) -> None:
     diff = compare(resolve(f"{REPLICAS}/written_otherwise.py:{name}"), resolve("A"))
     assert diff.verdict == "different"
+    assert_explained(diff)
     assert any(message in d.message for d in diff.differences if d.changes_output), diff.differences
 
 
@@ -178,6 +180,7 @@ def test_one_mistake_is_named(tmp_path: Path, word: str, old: str, new: str, exp
     causes = [d for d in diff.differences if d.effect in effects]
     assert ", ".join(named(d) for d in causes if d.effect in effects) == wanted, diff.differences
     assert diff.verdict == ("different" if wanted == expected else "equivalent")
+    assert_explained(diff)
 
 
 def named(difference) -> str:

@@ -1782,7 +1782,7 @@ def _patch(model: Model, compared: Compared, again: Callable[[Mapping[str, str]]
     """The patch of a model's file after which the networks agree. Raises OptionError for a model that is no such file,
     and ModelError where no patch is found.
     """
-    from vggscope.diffing.patch import mended_text, patch_text
+    from vggscope.diffing.patch import mended_text, patch_text, without_edit
     from vggscope.sources.user_import import file_of
 
     file = file_of(model) if isinstance(model, str) else None
@@ -1792,7 +1792,9 @@ def _patch(model: Model, compared: Compared, again: Callable[[Mapping[str, str]]
     if text is None:
         count = sum(difference.changes_output for difference in compared[0].differences)
         which = "the difference" if count == 1 else f"all {count} differences"
-        raise ModelError(f"no patch was found that mends {which}", "the diff itself shows each line and its change")
+        unknown = without_edit(compared, file)
+        why = f": no change of the code is known for {unknown}" if unknown else ""
+        raise ModelError(f"no patch was found that mends {which}{why}", "the diff itself shows each line")
     return patch_text(file, text)
 
 

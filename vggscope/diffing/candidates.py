@@ -56,7 +56,7 @@ def direct_candidates(code: UserCode, place: int) -> Iterator[Candidate]:
     if code.is_order(place):
         found = _swaps(code, pairs)
     elif all(mine and other for mine, other in pairs):
-        found = _changes(code, pairs)
+        found = _changes(code, place, pairs)
     elif all(mine for mine, _ in pairs):
         found = _removals(code, [mine for mine, _ in pairs if mine])
     elif all(other for _, other in pairs):
@@ -94,9 +94,9 @@ def _candidate(
 # A layer with other arguments, or another op
 
 
-def _changes(code: UserCode, pairs: list[LayerPair]) -> Iterator[Candidate]:
+def _changes(code: UserCode, place: int, pairs: list[LayerPair]) -> Iterator[Candidate]:
     both = [(mine, other) for mine, other in pairs if mine and other]
-    if all(mine.op == other.op for mine, other in both):
+    if code.is_sharing(place) or all(mine.op == other.op for mine, other in both):
         instead = (edits for mine, other in both for edits in calls_instead(code, mine, other.op))
         for edits in chain(calls_of_unused(code, both), instead, modules_of_own(code, both)):
             yield Candidate(edits, is_local=True)

@@ -209,6 +209,11 @@ class CodeFile:
         indent = self.data[before:start].decode()
         return Edit(self.file, at, at, "".join(f"\n{indent}{line}" for line in text.split("\n")))
 
+    def statement_inserted(self, statement: ast.Assign, text: str) -> Edit:
+        """Insert a simple statement after one: in a line of its own, or in the same line if that has others too."""
+        _, end = self.span(statement)
+        return self.line_inserted(statement, text) or Edit(self.file, end, end, f"; {text}")
+
     def assigned_to(self, call: ast.expr) -> str:
         """The name to which a line of its own assigns the value of a call; empty if there is no such line."""
         statement = self.parents.get(call)

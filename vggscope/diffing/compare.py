@@ -8,8 +8,11 @@ from dataclasses import replace
 
 from vggscope.diffing.consequence import (
     NO_LONGER_RUNS,
+    Consequences,
+    Counterparts,
     Figures,
     added_figures,
+    added_params,
     advice,
     apply_difference,
     consequences,
@@ -28,6 +31,7 @@ from vggscope.diffing.locate import (
 )
 from vggscope.diffing.result import EFFECTS, Diff, Difference, ParameterCounts, Row, RowLayer
 from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_layout_alone, with_failure
+from vggscope.diffing.sharing import reference_weights, relocated
 from vggscope.diffing.verify import verified
 from vggscope.errors import ShapeError, printable
 from vggscope.graph import Network, Node, failure_remedy
@@ -99,11 +103,11 @@ def _checked_against_output(causes: list[LocatedDifference], aligned: AlignedNet
         return causes
     if _output_size(ours) == _output_size(reference):
         return causes
-    positions = aligned.positions_in_reference()
+    counterparts = _counterparts(aligned, causes)
     for place, cause in enumerate(causes):
         if cause.difference.changes_output or cause.difference.kind == "renamed":
             continue
-        changed = apply_difference(ours, reference, cause.pairs, positions)
+        changed = apply_difference(ours, reference, [cause], counterparts)
         try:
             is_harmless = _output_size(changed) == _output_size(reference)
         except ShapeError:
@@ -200,13 +204,19 @@ def _verdict(differences: tuple[Difference, ...]) -> str:
 
 def _params(ours: Network, reference: Network) -> ParameterCounts:
     known = ours.parameters_known, reference.parameters_known
-    return ParameterCounts(ours.parameter_count, reference.parameter_count, *known)
+    unused = (sum(numel(p.shape) for p, _ in network.unused) for network in (ours, reference))
+    return ParameterCounts(ours.parameter_count, reference.parameter_count, *known, *unused)
+
+
+def _counterparts(aligned: AlignedNetworks, causes: list[LocatedDifference]) -> Counterparts:
+    moved = {mine.name: other for mine, other in relocated(causes)}
+    return Counterparts(aligned.positions_in_reference(), reference_weights(causes, aligned), moved)
 
 
 def _explained(aligned: AlignedNetworks, causes: list[LocatedDifference]) -> Iterator[Difference]:
     """Each root cause with its consequences; for large networks only the first causes have them."""
-    positions = aligned.positions_in_reference()
-    base = figures(_in_our_style(aligned, causes, positions))
+    counterparts = _counterparts(aligned, causes)
+    base = figures(_in_our_style(aligned, causes, counterparts))
     if not aligned.ours.predicts_memory:
         base = replace(base, training_bytes=None)
     left = max(1, EXPLAINED_LAYERS // (len(base.network.nodes) + 1))
@@ -214,27 +224,33 @@ def _explained(aligned: AlignedNetworks, causes: list[LocatedDifference]) -> Ite
         difference = cause.difference
         if cause.pairs and difference.changes_output and left and not is_layout_alone(cause):
             left -= 1
-            texts = _consequences(aligned, cause, base, positions)
+            found = _consequences(aligned, cause, base, counterparts)
             hints = advice(aligned.ours, aligned.reference, cause.pairs)
-            difference = replace(difference, consequences=(*texts, *hints))
+            difference = replace(difference, consequences=(*found.texts, *hints), params=found.params)
+        elif not any(node.parameters for pair in cause.pairs for node in pair if node):
+            difference = replace(difference, params=0)
+        elif left and not difference.changes_output:
+            left -= 1
+            changed = apply_difference(aligned.ours, aligned.reference, [cause], counterparts)
+            difference = replace(difference, params=added_params(aligned.reference, changed))
         yield difference
 
 
 def _consequences(
-    aligned: AlignedNetworks, cause: LocatedDifference, base: Figures, positions: dict[str, str]
-) -> tuple[str, ...]:
+    aligned: AlignedNetworks, cause: LocatedDifference, base: Figures, counterparts: Counterparts
+) -> Consequences:
     difference, runs = cause.difference, aligned.ours.failure is None
     inserted = [mine for mine, other in cause.pairs if mine is not None and other is None]
     if any(len(mine.inputs) > 1 for mine in inserted):
-        texts = added_figures(aligned.ours, inserted)
+        found = added_figures(aligned.ours, inserted)
     else:
-        changed = apply_difference(aligned.ours, base.network, cause.pairs, positions)
+        changed = apply_difference(aligned.ours, base.network, [cause], counterparts)
         name = difference.reference or difference.ours or ""
-        texts = consequences(base, changed, name, runs, _missing_params(aligned.reference, cause.pairs))
+        found = consequences(base, changed, name, runs, _missing_params(aligned.reference, cause.pairs))
     if runs or any(text.startswith(DOES_NOT_RUN) for text in difference.follows):
         # Ours runs in spite of this change, or the failure is listed already.
-        return tuple(text for text in texts if not text.startswith(NO_LONGER_RUNS))
-    return texts
+        return replace(found, texts=tuple(text for text in found.texts if not text.startswith(NO_LONGER_RUNS)))
+    return found
 
 
 def _missing_params(reference: Network, pairs: tuple[LayerPair, ...]) -> int:
@@ -248,12 +264,12 @@ def _missing_params(reference: Network, pairs: tuple[LayerPair, ...]) -> int:
     return sum(numel(parameter.shape) for parameter in parameters.values())
 
 
-def _in_our_style(aligned: AlignedNetworks, causes: list[LocatedDifference], positions: dict[str, str]) -> Network:
+def _in_our_style(aligned: AlignedNetworks, causes: list[LocatedDifference], counterparts: Counterparts) -> Network:
     """The reference with all differences of ours that have no effect: the base that consequences are measured on."""
-    pairs = tuple(pair for cause in causes if cause.difference.effect == "none" for pair in cause.pairs)
-    if not pairs:
+    harmless = [cause for cause in causes if cause.difference.effect == "none" and cause.pairs]
+    if not harmless:
         return aligned.reference
-    base = apply_difference(aligned.ours, aligned.reference, pairs, positions)
+    base = apply_difference(aligned.ours, aligned.reference, harmless, counterparts)
     try:
         same = _output_size(base) == _output_size(aligned.reference)
     except ShapeError:

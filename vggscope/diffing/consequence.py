@@ -5,13 +5,14 @@ Several mistakes in one model blur each other. Each is therefore judged alone, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.memory.simulate import training_peak
 from vggscope.analysis.receptive_field.view import receptive_fields
-from vggscope.diffing.locate import LayerPair, last_weighted
+from vggscope.diffing.locate import LayerPair, LocatedDifference, last_weighted
+from vggscope.diffing.sharing import corresponding, is_sharing, shared_weights
 from vggscope.errors import ShapeError, option
 from vggscope.graph import INPUT, Network, Node, Parameter, one_input
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
@@ -26,15 +27,39 @@ _CHANNELS_FIRST = (0, 3, 1, 2)
 """The permutation from channels last, as in Keras and image files, to channels first."""
 
 
-def apply_difference(
-    ours: Network, reference: Network, pairs: tuple[LayerPair, ...], positions: dict[str, str]
-) -> Network:
-    """The reference with these pairs as in ours: layers exchanged, left out or inserted.
+@record
+class Counterparts:
+    """What of the reference stands for our layers and weights.
 
-    `positions` names, for each of our layers, the reference's layer at whose place or after which it belongs. All
-    widths are adapted to the layers before, as somebody who edits the model does.
+    `positions` names, for each of our layers, the reference's layer at whose place or after which it belongs. `weights`
+    has the reference's parameter for each of ours, by name, and `relocated` the reference's layer for each of ours that
+    is at another position.
     """
-    exchanged, removed, inserted = _by_kind(pairs, positions, ours.side_outputs)
+
+    positions: dict[str, str]
+    weights: dict[str, Parameter]
+    relocated: dict[str, Node]
+
+
+def apply_difference(
+    ours: Network, reference: Network, located: Sequence[LocatedDifference], counterparts: Counterparts
+) -> Network:
+    """The reference with the layers of these differences as in ours: exchanged, left out or inserted, or sharing their
+    weights. All widths are adapted to the layers before, as somebody who edits the model does.
+    """
+    sharing = [one for one in located if is_sharing(one.difference)]
+    pairs = tuple(pair for one in located if one not in sharing for pair in one.pairs)
+    changed = _with_pairs(ours, reference, pairs, counterparts)
+    for one in sharing:
+        shared = shared_weights(one, counterparts.weights)
+        nodes = (replace(node, parameters=shared.get(node.name, node.parameters)) for node in changed.nodes)
+        changed = replace(changed, nodes=tuple(nodes))
+    return changed
+
+
+def _with_pairs(ours: Network, reference: Network, pairs: tuple[LayerPair, ...], counterparts: Counterparts) -> Network:
+    """The reference with these layers as in ours: exchanged, left out or inserted."""
+    exchanged, removed, inserted = _by_kind(pairs, counterparts, ours.side_outputs)
     reads_input = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in pairs)
     # Of several inputs, one may have the name that a single one has.
     is_first = reads_input and len(reference.inputs) == 1
@@ -55,7 +80,7 @@ def apply_difference(
 
 
 def _by_kind(
-    pairs: tuple[LayerPair, ...], positions: dict[str, str], side_outputs: frozenset[str]
+    pairs: tuple[LayerPair, ...], counterparts: Counterparts, side_outputs: frozenset[str]
 ) -> tuple[dict[str, Op], set[str], dict[str, list[Node]]]:
     """By the reference's layer: the op that replaces its own, whether it is removed, and our layers inserted after it.
 
@@ -70,8 +95,20 @@ def _by_kind(
         elif other is not None:
             removed.add(other.name)
         elif mine is not None and mine.name not in side_outputs:
-            inserted.setdefault(positions[mine.name] if mine.inputs else INPUT, []).append(mine)
+            place = counterparts.positions[mine.name] if mine.inputs else INPUT
+            inserted.setdefault(place, []).append(_with_reference_weights(mine, counterparts))
     return exchanged, removed, inserted
+
+
+def _with_reference_weights(mine: Node, counterparts: Counterparts) -> Node:
+    """An inserted layer with the reference's weights: those of its counterpart if it is relocated, else those that it
+    shares with a layer that has a counterpart.
+    """
+    other, weights = counterparts.relocated.get(mine.name), counterparts.weights
+    if other is not None:
+        weights = {ours.name: theirs for ours, theirs in corresponding(mine, other)}
+    own = tuple(weights.get(p.name, replace(p, name=p.name + _EXTRA)) for p in mine.parameters)
+    return replace(mine, parameters=own)
 
 
 def _inserted_after(name: str, inserted: dict[str, list[Node]], replaced: dict[str, str]) -> Iterator[Node]:
@@ -112,29 +149,44 @@ def figures(network: Network) -> Figures:
     return Figures(network, params, total_macs(costs(network)), last, size, training)
 
 
+@record
+class Consequences:
+    """What results from one difference: in words, and by how many parameters, None if that is not known."""
+
+    texts: tuple[str, ...]
+    params: int | None
+
+
 def consequences(
     reference: Figures, changed: Network, name: str, has_head: bool = True, missing: int = 0
-) -> tuple[str, ...]:
-    """In words: how `changed`, the reference with one difference, differs from it at the layer `name`, after it, and in
-    total. `has_head` is false if our own network fails before its head. `missing` is the number of parameters of the
+) -> Consequences:
+    """How `changed`, the reference with one difference, differs from it at the layer `name`, after it, and in total.
+
+    `has_head` is false if our own network fails before its head. `missing` is the number of parameters of the
     layers that it lacks.
     """
     try:
         ours = figures(changed)
     except ShapeError as error:
-        return (f"{NO_LONGER_RUNS}: {error.problem}",)
-    return (*_shapes(reference, ours, name, has_head), *_sizes(reference, ours, missing))
+        return Consequences((f"{NO_LONGER_RUNS}: {error.problem}",), None)
+    texts = (*_shapes(reference, ours, name, has_head), *_sizes(reference, ours, missing))
+    return Consequences(texts, ours.params - reference.params)
 
 
-def added_figures(network: Network, nodes: list[Node]) -> tuple[str, ...]:
-    """In words: the parameters and MACs of inserted layers with several inputs, which cannot be inserted in a chain."""
+def added_figures(network: Network, nodes: list[Node]) -> Consequences:
+    """The parameters and MACs of inserted layers with several inputs, which cannot be inserted in a chain."""
     by_layer = costs(network)
     params = sum(by_layer[node.name].params for node in nodes)
     macs = [by_layer[node.name].macs for node in nodes]
     texts = [f"{count_text(params)} parameters more"] if params else []
     if any(macs) and None not in macs:
         texts.append(f"{short_count(sum(count or 0 for count in macs), 'MACs')} more")
-    return tuple(texts)
+    return Consequences(tuple(texts), params)
+
+
+def added_params(reference: Network, changed: Network) -> int:
+    """How many parameters more `changed` has."""
+    return sum(numel(p.shape) for p in changed.parameters()) - sum(numel(p.shape) for p in reference.parameters())
 
 
 def _refitted(reference: Network, nodes: list[Node]) -> Network:
@@ -157,13 +209,17 @@ def _refitted(reference: Network, nodes: list[Node]) -> Network:
 def _parameters(node: Node, op: Op) -> tuple[Parameter, ...]:
     """The parameters of a node with this op: its own, which other nodes may share, if they have the op's sizes.
 
-    A constant that it reads is its own too. Layers of ours may have names of the reference's.
+    A constant that it reads is its own too.
     """
     shapes = op.parameters()
     fits = tuple(shapes.values()) == tuple(parameter.shape for parameter in node.parameters)
-    if (not shapes and not node.op.parameters()) or (fits and not node.name.endswith(_EXTRA)):
+    if (not shapes and not node.op.parameters()) or fits:
         return node.parameters
-    return tuple(Parameter(f"{node.name}.{name}", shape) for name, shape in shapes.items())
+    names = [parameter.name for parameter in node.parameters]
+    if len(names) != len(shapes):
+        names = [f"{node.name}.{name}" for name in shapes]
+    # Layers that share a weight share it in the other size too.
+    return tuple(Parameter(f"{name} of {shape}", shape) for name, shape in zip(names, shapes.values()))
 
 
 def _shapes(reference: Figures, ours: Figures, name: str, has_head: bool) -> list[str]:

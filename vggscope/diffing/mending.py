@@ -14,13 +14,13 @@ from vggscope.diffing.candidates import direct_candidates, fitting
 from vggscope.diffing.code_edits import CodeFile, Edit, Edits, without_overlap
 from vggscope.diffing.layer_code import has_code, layer_text
 from vggscope.diffing.module_calls import shares_weights, unused_path
-from vggscope.diffing.result import Diff, Difference
+from vggscope.diffing.result import SHARING, Diff, Difference
 from vggscope.diffing.user_code import UserCode, all_nodes, read_sources
 from vggscope.diffing.width_lists import list_changes
 from vggscope.diffing.wording import op_text
 from vggscope.graph import CodePosition, Network, Node
 
-_WITHOUT_CODE = ("inputs", "values", "order", "constants")
+_WITHOUT_CODE = ("inputs", "values", "order", "constants", SHARING)
 """Attributes that the code of one layer does not show."""
 
 MOST_SHOWN_LINES = 2
@@ -79,7 +79,8 @@ def _shown_position(code: UserCode, place: int) -> CodePosition | None:
             continue
         if mine is None and other and node.called_at and code.ours.failure is None and unused_path(code, other):
             return node.called_at[-1]
-        if mine and other and node.called_at and mine.op == other.op and shares_weights(code, mine, other):
+        is_alike = code.is_sharing(place) or (mine and other and mine.op == other.op)
+        if mine and other and node.called_at and is_alike and shares_weights(code, mine, other):
             return node.called_at[0]
         if node.position is not None:
             return node.position
@@ -137,7 +138,9 @@ def _in_words(code: UserCode, place: int, difference: Difference) -> str:
         return f"leave out {op_text(mine.op)}{_more(len(pairs))}" if mine is not None else ""
     if mine is None:
         return _added(code, [node for _, node in pairs if node is not None])
-    if mine.op == other.op and shares_weights(code, mine, other):
+    if (code.is_sharing(place) or mine.op == other.op) and shares_weights(code, mine, other):
+        if len(pairs) > 1:
+            return "give each of these layers a module of its own"
         what = f"module of its own: {layer_text(other, mine)}" if _is_called_again(code, mine) else "weight of its own"
         return f"give it a {what}"
     attribute = difference.changes[0].attribute if difference.changes else ""

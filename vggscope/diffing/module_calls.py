@@ -229,8 +229,8 @@ def _with_own(
     new = other.label if is_layer and other.label else f"{name}_{number if number.isdigit() else 2}"
     while f"self.{new}" in source.text:
         new = f"{new}_2"
-    line = source.line_inserted(built, f"self.{new} = {source.segment(built.value)}")
-    return [line, source.replaced(call.func, f"self.{new}")] if line is not None else []
+    made = source.statement_inserted(built, f"self.{new} = {source.segment(built.value)}")
+    return [made, source.replaced(call.func, f"self.{new}")]
 
 
 def unused_path(code: UserCode, other: Node) -> str:

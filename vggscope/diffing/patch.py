@@ -36,6 +36,15 @@ def mended_text(start: Compared, file: str, rerun: Callable[[Mapping[str, str]],
     return _Search(file, rerun).from_state(start, sources[file])
 
 
+def without_edit(compared: Compared, file: str) -> str:
+    """The message of the first difference for which no edit of the file is known; empty if there is one for each."""
+    sources = read_sources(compared[1])
+    code = UserCode(compared, {file: sources[file]} if file in sources else {})
+    places = _counting(compared[0], "shape", "function")
+    none = (place for place in places if next(candidates(code, place), None) is None)
+    return next((compared[0].differences[place].message for place in none), "")
+
+
 class _Search:
     """The search for a text of one file."""
 

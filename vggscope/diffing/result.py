@@ -28,6 +28,10 @@ EFFECTS = {
 """The effects of a difference in words, from the least to the gravest."""
 
 
+SHARING = "weights"
+"""The attribute of a change that is about weights that one network shares between layers and the other does not."""
+
+
 @record
 class Change:
     """An attribute with its value in our layer and in the reference's."""
@@ -47,7 +51,8 @@ class Difference:
     messages of further differences that this one explains. `line` is where the user's own code builds the layer, or
     calls it, as `net.py:14`; of a missing layer, where the layer before it is. `remedy` is that line, or what to write
     there, after the change that mends the difference. Both are empty for a model without Python code. `known` is false
-    where it is not known whether the layer computes the same, such as of data that the file lacks.
+    where it is not known whether the layer computes the same, such as of data that the file lacks. `params` is how many
+    parameters this one change adds to the reference, below 0 if it takes some away; None if that is not known.
     """
 
     kind: str
@@ -62,6 +67,7 @@ class Difference:
     line: str = ""
     remedy: str = ""
     known: bool = True
+    params: int | None = None
 
     @property
     def changes_output(self) -> bool:
@@ -82,13 +88,16 @@ class Difference:
 class ParameterCounts:
     """The number of parameters of either network, None if those of a layer are not known.
 
-    `ours_known` and `reference_known` are the numbers of those that are.
+    `ours_known` and `reference_known` are the numbers of those that are, `ours_unused` and `reference_unused` those of
+    modules that forward does not use.
     """
 
     ours: int | None
     reference: int | None
     ours_known: int
     reference_known: int
+    ours_unused: int = 0
+    reference_unused: int = 0
 
     @property
     def texts(self) -> tuple[str, ...]:

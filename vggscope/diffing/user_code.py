@@ -11,6 +11,7 @@ from functools import cached_property
 from vggscope.diffing.code_edits import CodeFile, parsed, source_text
 from vggscope.diffing.locate import LayerPair
 from vggscope.diffing.result import Diff
+from vggscope.diffing.sharing import is_sharing
 from vggscope.graph import CodePosition, Network, Node
 
 Compared = tuple[Diff, Network, Network]
@@ -97,6 +98,10 @@ class UserCode:
     def is_order(self, place: int) -> bool:
         """Whether a difference is a layer in another position."""
         return [change.attribute for change in self.diff.differences[place].changes][:1] == ["order"]
+
+    def is_sharing(self, place: int) -> bool:
+        """Whether a difference is about weights that one network shares and the other does not."""
+        return is_sharing(self.diff.differences[place])
 
     def source(self, position: CodePosition) -> Found | None:
         """The expression at a position."""

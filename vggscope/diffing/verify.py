@@ -14,6 +14,7 @@ from vggscope.diffing.folded import without_folded_norms
 from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference, title_in
 from vggscope.diffing.proof import Mismatch, Proof, may_be_equal, proof
 from vggscope.diffing.result import Difference
+from vggscope.diffing.sharing import with_sharing
 from vggscope.graph import Network, Node
 
 UNPROVEN = frozenset({"bias", "classes", "dropout"})
@@ -25,20 +26,23 @@ def verified(
 ) -> list[LocatedDifference]:
     """The differences with effects that agree with the proof.
 
-    If the networks are proven equal, no difference changes the output. If none does but the proof fails, the place
-    where it fails is one more difference.
+    If the networks are proven equal, no difference changes the output. Else weights that only one of them shares are
+    differences too. If none changes the output but the proof fails, the place where it fails is one more difference.
     """
     ours, reference = aligned.ours, aligned.reference
     changes_output = any(located.difference.changes_output for located in causes)
     if ours.failure is not None or reference.failure is not None or ignore & UNPROVEN:
-        return causes
+        return with_sharing(causes, aligned)
     unfolded = without_folded_norms(aligned)
     if changes_output and not may_be_equal(*unfolded):
-        return causes
+        return with_sharing(causes, aligned)
     found = proof(*unfolded)
     if found.mismatch is None:
         return [_proven(located, aligned, found) for located in causes]
-    return causes if changes_output else _with_unproven(causes, _unproven(found.mismatch, aligned))
+    shared = with_sharing(causes, aligned)
+    if any(located.difference.changes_output for located in shared):
+        return shared
+    return _with_unproven(causes, _unproven(found.mismatch, aligned))
 
 
 def _with_unproven(causes: list[LocatedDifference], unproven: LocatedDifference) -> list[LocatedDifference]:

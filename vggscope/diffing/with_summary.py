@@ -117,7 +117,7 @@ def _difference(mine: LayerSummary | None, other: LayerSummary | None) -> Differ
         effect = "function" if layer.input_shape == layer.output_shape else "shape"
         text = f"{_title(layer)}: {layer.op} {what}"
         names = mine.name if mine else None, other.name if other else None
-        return Difference(kind, *names, effect, text, layer.label)
+        return Difference(kind, *names, effect, text, layer.label, params=_added_params(mine, other))
     changes = tuple(
         Change(name, a, b) for name in COMPARED if (a := getattr(mine, name)) != (b := getattr(other, name))
     )
@@ -126,7 +126,8 @@ def _difference(mine: LayerSummary | None, other: LayerSummary | None) -> Differ
         texts = (f"{c.attribute} {_text(c.ours)}, the reference has {_text(c.reference)}" for c in changes)
         label = other.label or mine.label
         return Difference(
-            "changed", mine.name, other.name, effect, f"{_title(mine)}: {'; '.join(texts)}", label, changes
+            *("changed", mine.name, other.name, effect, f"{_title(mine)}: {'; '.join(texts)}", label, changes),
+            params=_added_params(mine, other),
         )
     if mine.name != other.name:
         return Difference(
@@ -138,6 +139,12 @@ def _difference(mine: LayerSummary | None, other: LayerSummary | None) -> Differ
             mine.label,
         )
     return None
+
+
+def _added_params(mine: LayerSummary | None, other: LayerSummary | None) -> int | None:
+    """How many parameters our layer has more than the reference's; None if one is not known."""
+    ours, reference = (layer.params if layer is not None else 0 for layer in (mine, other))
+    return None if ours is None or reference is None else ours - reference
 
 
 def _title(layer: LayerSummary) -> str:

@@ -114,7 +114,29 @@ def totals(diff: Diff) -> list[tuple[str, str]]:
     else:
         more = f"{count_text(abs(ours - reference))} {'more' if ours > reference else 'fewer'}"
         text = f"{count_text(ours)}, the reference {count_text(reference)}: {more}"
-    return [("parameters", text), *([("numeric", _numeric_text(diff.numeric))] if diff.numeric else [])]
+    return [
+        ("parameters", f"{text}{_not_explained(diff)}"),
+        *([("numeric", _numeric_text(diff.numeric))] if diff.numeric else []),
+    ]
+
+
+def _not_explained(diff: Diff) -> str:
+    """What of the difference in parameters does not result from the differences one by one; empty for nothing.
+
+    Of a model that fails, a note says up to which layer it is compared.
+    """
+    params = diff.params
+    if params.ours is None or params.reference is None or diff.failure is not None:
+        return ""
+    explained = sum(difference.params or 0 for difference in diff.differences)
+    if params.ours - params.reference == explained:
+        return ""
+    unused = (("ours has", params.ours_unused), ("the reference has", params.reference_unused))
+    texts = [f"{who} {count_text(count)} in modules that forward does not use" for who, count in unused if count]
+    if params.ours - params.reference != explained + params.ours_unused - params.reference_unused:
+        more = f"{count_text(abs(explained))} {'more' if explained > 0 else 'fewer'}" if explained else "none"
+        texts.append(f"the differences one by one give {more}")
+    return f"; {'; '.join(texts)}"
 
 
 def _numeric_text(numeric: Numeric) -> str:
