@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
-from itertools import combinations
-from math import log10, pi
+from itertools import combinations, pairwise
+from math import hypot, log10, pi
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from vggscope.drawing.installed_fonts import installed_font
 from vggscope.drawing.theme import SMALL
 from vggscope.errors import OptionError
 from vggscope.render import bubble_plot
-from vggscope.render.bubble_plot import Bubble, place_names
+from vggscope.render.bubble_plot import Bubble, Point, place_names
 from vggscope.render.compare_plot import plot as compared
 from vggscope.render.summary_plot import plot as by_layer
 
@@ -97,20 +97,56 @@ def test_names_cover_neither_bubbles_nor_names(seed: int) -> None:
         for number in range(25)
     ]
     with measured_in(installed_font("DejaVu Sans")):
-        boxes = place_names(bubbles, 456, 348)
+        placed = place_names(bubbles, 456, 348)
         widths = [text_width(bubble.name, SMALL) for bubble in bubbles]
-    for box, width in zip(boxes, widths):
-        assert box[2] - box[0] == pytest.approx(width)
-        assert box[0] >= 0 <= box[1]
-        assert box[2] <= 456
-        assert box[3] <= 348
-        assert not any(overlap(box, bubble.box) for bubble in bubbles)
-    assert not any(overlap(one, other) for one, other in combinations(boxes, 2))
+    named = [(bubble, width, name) for bubble, width, name in zip(bubbles, widths, placed) if name is not None]
+    assert len(named) > 12
+    for bubble, width, name in named:
+        left, bottom, right, top = name.box
+        assert right - left == pytest.approx(width)
+        assert (left >= 0, bottom >= 0, right <= 456, top <= 348) == (True,) * 4
+        corners = ((left, bottom), (right, bottom), (right, top), (left, top))
+        edges = [point for ends in pairwise((*corners, corners[0])) for point in along(*ends)]
+        others = [other for other in bubbles if not bubble.covers(other)]
+        own, nearest = gap(edges, bubble), min(gap(edges, other) for other in others)
+        assert min(own, nearest) > 0
+        if name.line is None:
+            assert own < nearest - 1
+            continue
+        line = along(*name.line)
+        assert (gap(line[:1], bubble), gap(line[-1:], bubble)) == (pytest.approx(0), pytest.approx(own, abs=0.1))
+        assert min(gap(line, other) for other in others) > 0
+        assert not any(overlap((x, y, x, y), other.box) for _, _, other in named for x, y in line[:-1])
+    assert not any(overlap(one.box, other.box) for (_, _, one), (_, _, other) in combinations(named, 2))
+
+
+def along(start: Point, end: Point) -> list[Point]:
+    """Points on a line, its ends among them."""
+    shares = [step / 100 for step in range(101)]
+    return [(start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share) for share in shares]
+
+
+def gap(points: list[Point], bubble: Bubble) -> float:
+    """The least distance of points from the edge of a bubble, negative if one is inside."""
+    return min(hypot(x - bubble.x, y - bubble.y) for x, y in points) - bubble.radius
 
 
 def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether two boxes overlap."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def test_a_name_without_a_place_is_listed_below_the_chart() -> None:
+    comparison = vggscope.compare("A")
+    (model,) = comparison.models
+    models = [replace(model, model=f"model-of-vggscope-{number}", macs=10**9 + number * 10**7) for number in range(40)]
+    figure = painted(compared(replace(comparison, models=tuple(models)), chart="bubbles"))
+    (listed,) = (text.get_text() for text in figure.texts if text.get_text().startswith("no room for the names of "))
+    beside = {text.get_text() for text in figure.axes[0].texts}
+    below = set(re.findall(r"model-of-vggscope-\d+", listed))
+    assert 0 < len(below) < 40
+    assert {model.model for model in models} == below | (beside & {model.model for model in models})
+    assert not below & beside
 
 
 def test_charts_are_the_same_bytes_on_every_run() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import cos, floor, log10, pi, sin, sqrt
+from math import cos, floor, hypot, log10, pi, sin, sqrt
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
-from vggscope.drawing.fonts import ASCENT, DESCENT, measured_in, text_width
+from vggscope.drawing.fonts import ASCENT, DESCENT, measured_in, text_width, wrapped
 from vggscope.drawing.installed_fonts import FALLBACK, installed_font
 from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme
 from vggscope.errors import OptionError, option
@@ -34,10 +34,18 @@ WIDE = 8.0
 LONGEST_NAME = 110.0
 """The largest width of a model's name, in points."""
 
-RINGS, DIRECTIONS = 14, 16
+RINGS, DIRECTIONS = 16, 24
 """How many distances from its bubble, and how many directions, are tried for a name."""
 
+BESIDE, APART, SAME = 4.0, 5.0, 2.5
+"""In points: the largest distance of a name from its bubble without a line; by how much it is nearer than any other
+bubble; by how much the centres and radii of two bubbles differ that a reader cannot tell apart.
+"""
+
 TRANSPARENCY = 0.85
+
+Point = tuple[float, float]
+Segment = tuple[Point, Point]
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right and top, in points from the lower left of the axes."""
@@ -53,9 +61,34 @@ class Bubble:
     radius: float
     color: str
 
-    @property
-    def box(self) -> Box:
-        return (self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius)
+    def distance(self, box: Box) -> float:
+        """From its edge to a box, negative if they overlap."""
+        return hypot(self.x - _clamped(self.x, box[0], box[2]), self.y - _clamped(self.y, box[1], box[3])) - self.radius
+
+    def covers(self, other: Bubble) -> bool:
+        """Whether a reader cannot tell the two apart."""
+        return hypot(self.x - other.x, self.y - other.y) < SAME and abs(self.radius - other.radius) < SAME
+
+    def line_to(self, box: Box) -> Segment:
+        """The shortest line from its edge to a box outside it."""
+        end = (_clamped(self.x, box[0], box[2]), _clamped(self.y, box[1], box[3]))
+        share = self.radius / hypot(end[0] - self.x, end[1] - self.y)
+        return (self.x + (end[0] - self.x) * share, self.y + (end[1] - self.y) * share), end
+
+    def meets(self, line: Segment) -> bool:
+        """Whether a line runs through it."""
+        (x, y), (dx, dy) = line[0], (line[1][0] - line[0][0], line[1][1] - line[0][1])
+        along = ((self.x - x) * dx + (self.y - y) * dy) / ((dx * dx + dy * dy) or 1.0)
+        share = _clamped(along, 0.0, 1.0)
+        return hypot(x + dx * share - self.x, y + dy * share - self.y) < self.radius + 0.5
+
+
+@record
+class Name:
+    """The place of a name, with the line to its bubble if it needs one."""
+
+    box: Box
+    line: Segment | None
 
 
 @record
@@ -124,30 +157,57 @@ def paint(
     _draw_bubbles(axes, bubbles, theme)
     with measured_in(installed_font(FALLBACK)):
         placed = place_names(bubbles, across.length, up.length)
-    for bubble, box in zip(bubbles, placed):
-        _draw_name(axes, bubble, box, theme)
+    for bubble, name in zip(bubbles, placed):
+        if name is not None:
+            _draw_name(axes, bubble, name, theme)
+    unnamed = [bubble.name for bubble, name in zip(bubbles, placed) if name is None]
+    if unnamed:
+        text = f"no room for the names of {', '.join(unnamed)}"
+        lines = "\n".join(wrapped(text, SMALL, width - LEFT))
+        figure.text(LEFT / width, 0, lines, fontsize=SMALL, color=theme.muted, va="top", linespacing=1.3)
     _legend(axes, across.length, up.length, largest, depths, theme)
 
 
-def place_names(bubbles: Sequence[Bubble], width: float, height: float) -> list[Box]:
-    """A place for each name, near its bubble, that covers neither bubbles nor other names. Those with the most
-    neighbours come first. A name for which there is no free place gets the one that covers least.
+def place_names(bubbles: Sequence[Bubble], width: float, height: float) -> list[Name | None]:
+    """A place for each name, that covers neither bubbles nor other names. Its bubble is the nearest, or a line leads to
+    it that crosses no other bubble, name or line. None for a name that has no such place.
+
+    The names with the most neighbours are placed first or last, whichever finds a place for more.
     """
-    taken = [bubble.box for bubble in bubbles]
-    order = sorted(range(len(bubbles)), key=lambda number: -_neighbours(bubbles, number))
-    placed: dict[int, Box] = {}
+    crowded = sorted(range(len(bubbles)), key=lambda number: -_neighbours(bubbles, number))
+    first = _placed_in(crowded, bubbles, width, height)
+    if None not in first:
+        return first
+    last = _placed_in(crowded[::-1], bubbles, width, height)
+    return min(first, last, key=lambda names: names.count(None))
+
+
+def _placed_in(order: Sequence[int], bubbles: Sequence[Bubble], width: float, height: float) -> list[Name | None]:
+    placed: dict[int, Name] = {}
     for number in order:
-        best, least = (0.0, 0.0, 0.0, 0.0), float("inf")
-        for box in _candidates(bubbles[number]):
-            inside = box[0] >= 2 and box[1] >= 2 and box[2] <= width - 2 and box[3] <= height - 2
-            covered = sum(_overlap(box, other) for other in taken) + (0.0 if inside else 1e6)
-            if covered < least:
-                best, least = box, covered
-            if not covered:
+        own = bubbles[number]
+        others = [bubble for bubble in bubbles if not own.covers(bubble)]
+        for box in _candidates(own):
+            is_inside = box[0] >= 2 and box[1] >= 2 and box[2] <= width - 2 and box[3] <= height - 2
+            if is_inside and (name := _name_at(box, own, others, list(placed.values()))) is not None:
+                placed[number] = name
                 break
-        placed[number] = best
-        taken.append(best)
-    return [placed[number] for number in range(len(bubbles))]
+    return [placed.get(number) for number in range(len(bubbles))]
+
+
+def _name_at(box: Box, own: Bubble, others: Sequence[Bubble], placed: Sequence[Name]) -> Name | None:
+    """The name of a bubble at this place, None if it cannot be there."""
+    if any(_overlap(box, name.box) or (name.line and _crosses(name.line, box)) for name in placed):
+        return None
+    distance = own.distance(box)
+    nearest = min((bubble.distance(box) for bubble in others), default=float("inf"))
+    if distance < 1 or nearest < 2:
+        return None
+    if distance <= BESIDE and nearest >= distance + APART:
+        return Name(box, None)
+    line = own.line_to(box)
+    is_crossed = any(bubble.meets(line) for bubble in others) or any(_crosses(line, name.box) for name in placed)
+    return None if is_crossed or any(name.line and _meet(line, name.line) for name in placed) else Name(box, line)
 
 
 def _neighbours(bubbles: Sequence[Bubble], number: int) -> int:
@@ -157,22 +217,58 @@ def _neighbours(bubbles: Sequence[Bubble], number: int) -> int:
 
 def _candidates(bubble: Bubble) -> Iterator[Box]:
     """Places for a name, the nearest first: to the right, the left, above and below, then in all directions."""
-    width, up, down = text_width(bubble.name, SMALL), ASCENT * SMALL, DESCENT * SMALL
-    height = up + down
+    width, height = text_width(bubble.name, SMALL), (ASCENT + DESCENT) * SMALL
     for ring in range(RINGS):
         distance = bubble.radius + 3 + 9 * ring
-        for turn in range(DIRECTIONS if ring else 8):
-            angle = 2 * pi * turn / (DIRECTIONS if ring else 8)
+        directions = DIRECTIONS if ring else 8
+        for turn in range(directions):
+            angle = 2 * pi * turn / directions
             x, y = bubble.x + distance * cos(angle), bubble.y + distance * sin(angle)
-            # The side of the name that faces the bubble lies on the ring.
-            left, bottom = x - width * (1 - cos(angle)) / 2, y - height * (1 - sin(angle)) / 2
-            yield (left, bottom, left + width, bottom + height)
+            bottom = y - height * (1 - sin(angle)) / 2
+            # The side of the name that faces the bubble lies on the ring, or one of its ends does.
+            for share in ((1 - cos(angle)) / 2, 0.0, 1.0):
+                left = x - width * share
+                yield (left, bottom, left + width, bottom + height)
 
 
-def _overlap(one: Box, other: Box) -> float:
-    across = min(one[2], other[2]) - max(one[0], other[0]) + 2
-    up = min(one[3], other[3]) - max(one[1], other[1]) + 1
-    return max(across, 0.0) * max(up, 0.0)
+def _overlap(one: Box, other: Box) -> bool:
+    """Whether two names overlap or touch."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    return across > -2 and min(one[3], other[3]) - max(one[1], other[1]) > -1
+
+
+def _crosses(line: Segment, box: Box) -> bool:
+    """Whether a line runs through a box or along its edge, by Liang and Barsky's clipping."""
+    (x, y), (dx, dy) = line[0], (line[1][0] - line[0][0], line[1][1] - line[0][1])
+    enters, leaves = 0.0, 1.0
+    for rate, room in (
+        *((-dx, x - box[0] + 2), (dx, box[2] + 2 - x)),
+        *((-dy, y - box[1] + 1), (dy, box[3] + 1 - y)),
+    ):
+        if rate == 0 and room < 0:
+            return False
+        if rate < 0:
+            enters = max(enters, room / rate)
+        elif rate > 0:
+            leaves = min(leaves, room / rate)
+    return enters <= leaves
+
+
+def _meet(one: Segment, other: Segment) -> bool:
+    """Whether two lines cross: the ends of each lie on different sides of the other."""
+
+    def side(line: Segment, point: Point) -> float:
+        (x, y), (end_x, end_y) = line
+        return (end_x - x) * (point[1] - y) - (end_y - y) * (point[0] - x)
+
+    def parts(line: Segment, ends: Segment) -> bool:
+        return side(line, ends[0]) * side(line, ends[1]) <= 0
+
+    return parts(one, other) and parts(other, one)
+
+
+def _clamped(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
 
 
 def _scale(values: Sequence[float], length: float) -> Scale:
@@ -216,15 +312,12 @@ def _draw_bubbles(axes: Axes, bubbles: Sequence[Bubble], theme: Theme) -> None:
         axes.add_patch(Circle((bubble.x, bubble.y), bubble.radius, zorder=2 + order / 100, **style))
 
 
-def _draw_name(axes: Axes, bubble: Bubble, box: Box, theme: Theme) -> None:
-    """The name of a bubble, with a line to it if it is not beside it."""
-    left, bottom, right, top = box
-    near = (min(max(bubble.x, left), right), min(max(bubble.y, bottom), top))
-    distance = ((near[0] - bubble.x) ** 2 + (near[1] - bubble.y) ** 2) ** 0.5
-    if distance > bubble.radius + 6:
-        share = bubble.radius / distance
-        edge = [bubble.x + (near[0] - bubble.x) * share, bubble.y + (near[1] - bubble.y) * share]
-        axes.plot([edge[0], near[0]], [edge[1], near[1]], color=theme.muted, linewidth=0.5, zorder=4)
+def _draw_name(axes: Axes, bubble: Bubble, name: Name, theme: Theme) -> None:
+    """The name of a bubble, with its line."""
+    if name.line is not None:
+        (x, y), (end_x, end_y) = name.line
+        axes.plot([x, end_x], [y, end_y], color=theme.muted, linewidth=0.5, zorder=4)
+    left, bottom = name.box[:2]
     axes.text(left, bottom + DESCENT * SMALL, bubble.name, fontsize=SMALL, color=theme.ink, zorder=5)
 
 
