@@ -7,15 +7,17 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
-from types import ModuleType
+from functools import cache, cached_property, lru_cache
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import vggscope
 from vggscope.recorded_step import StepRequest
+from vggscope.trace import kept_outside
 from vggscope.trace.network import network_of
 
 SIZE = 8
@@ -160,7 +162,97 @@ def in_thread(n: int) -> Tensor:
     return OF_THREAD.table  # type: ignore[no-any-return]
 
 
+STATE: dict[str, Tensor | None] = {"mask": None}
+PLACES: list[Tensor | None] = [None, None]
+NAMESPACE = SimpleNamespace(mask=None)
+SEEN: set[int] = set()
+BY_SIZE: dict[int, Tensor] = {}
+LENGTH, LONGEST = 0, torch.empty(0)
+
+
+def in_place_of_none(n: int) -> Tensor:
+    if STATE["mask"] is None:
+        STATE["mask"] = made(n)
+    return STATE["mask"]
+
+
+def in_a_place(n: int) -> Tensor:
+    if PLACES[1] is None:
+        PLACES[1] = made(n)
+    return PLACES[1]
+
+
+def in_namespace(n: int) -> Tensor:
+    if NAMESPACE.mask is None:
+        NAMESPACE.mask = made(n)
+    return NAMESPACE.mask  # type: ignore[no-any-return]
+
+
+def as_long_as_needed(n: int) -> Tensor:
+    global LENGTH, LONGEST
+    if n > LENGTH:
+        LENGTH, LONGEST = n, made(n)
+    return LONGEST[:n]
+
+
+def of_sizes_seen(n: int) -> Tensor:
+    if n not in SEEN:
+        SEEN.add(n)
+        BY_SIZE[n] = made(n)
+    return BY_SIZE[n]
+
+
+def deep_in_default(n: int, known: dict[str, list[dict[int, Tensor]]] = {"tables": [{}]}) -> Tensor:  # noqa: B006
+    tables = known["tables"][0]
+    if n not in tables:
+        tables[n] = made(n)
+    return tables[n]
+
+
+class PrivateSlot:
+    __slots__ = ("__table",)
+
+    def __init__(self) -> None:
+        self.__table: Tensor | None = None
+
+    def __call__(self, n: int) -> Tensor:
+        if self.__table is None:
+            self.__table = made(n)
+        return self.__table
+
+
+class Computed:
+    @cached_property
+    def table(self) -> Tensor:
+        return made(SIZE)
+
+
+class Beside(nn.Module):
+    table: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cached: Tensor | None = None
+        self.register_buffer("filled", None, persistent=False)
+
+    def forward(self, n: int) -> Tensor:
+        if self.cached is None or self.filled is None or Beside.table is None:
+            self.cached, self.filled, Beside.table = made(n), made(n), made(n)
+        return self.cached + self.filled + Beside.table
+
+
+COMPUTED, BESIDE, OF_SLOT = Computed(), Beside(), PrivateSlot()
+
 KEEPERS: dict[str, Callable[[int], Tensor]] = {
+    "in place of None": in_place_of_none,
+    "a place of a list": in_a_place,
+    "a namespace": in_namespace,
+    "as long as needed": as_long_as_needed,
+    "of sizes seen": of_sizes_seen,
+    "deep in a default": deep_in_default,
+    "a private slot": OF_SLOT.__call__,
+    "a cached property": lambda n: COMPUTED.table,
+    "another module": BESIDE.forward,
     "lru_cache": by_lru_cache,
     "a pair by cache": lambda n: torch.mul(*pair_by_cache(n)),
     "a dict by lru_cache": lambda n: dict_by_lru_cache(n)["table"],
@@ -221,6 +313,52 @@ def test_the_next_real_call_finds_no_tensor_without_data(table: Callable[[int], 
     assert torch.equal(first, net(x))
 
 
+@pytest.mark.parametrize("place", [0, "conv"])
+def test_what_a_hook_has_kept_stays(place: int | str) -> None:
+    features: dict[int | str, Tensor] = {}
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    net[0].register_forward_hook(lambda module, inputs, output: features.update({place: output}))
+    net(torch.rand(2, 3, SIZE, SIZE))
+    before = features[place]
+    network_of(net, "net", (3, SIZE, SIZE))
+    assert features[place] is before
+
+
+SIZES: list[int] = []
+
+
+class NotesSizes(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        SIZES.append(x.shape[0])
+        return super().forward(x)
+
+
+def test_no_size_that_stands_for_any_batch_is_kept() -> None:
+    net = NotesSizes(2, 3)
+    net(torch.rand(5, 2))
+    network_of(net, "net", (2,))
+    assert SIZES == [5]
+    assert list(map(type, SIZES)) == [int]
+
+
+@pytest.mark.parametrize("command", [vggscope.measure, vggscope.verify])
+def test_tensors_of_other_tools_are_not_kept(command: Callable[..., object]) -> None:
+    by_lru_cache.cache_clear()
+    net = Keeps(by_lru_cache)
+    command(net, (3, SIZE, SIZE))
+    assert type(net(torch.rand(2, 3, SIZE, SIZE))) is Tensor
+    assert type(by_lru_cache(SIZE)) is Tensor
+
+
+def test_a_cache_in_a_library_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library's files are not looked at: a search finds the cache."""
+    cached = lru_cache(lambda n: (made(n), made(n)))
+    monkeypatch.setattr(kept_outside, "DEEPEST", -1)
+    net = Keeps(lambda n: torch.add(*cached(n)))
+    network_of(net, "net", (3, SIZE, SIZE))
+    assert net(torch.rand(2, 3, SIZE, SIZE)).isfinite().all()
+
+
 def test_a_thread_keeps_the_place_of_its_tables() -> None:
     net, of_thread = Keeps(in_thread), vars(OF_THREAD)
     for _ in range(2):
@@ -240,15 +378,11 @@ class FailsInTraining(nn.Sequential):
 
 
 def test_what_fails_in_training_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_lru_cache.cache_clear()
     searches: list[object] = []
     monkeypatch.setattr(gc, "get_referrers", lambda *held: searches.append(held) or [])
     network = network_of(FailsInTraining(nn.Conv2d(3, 8, 3)), "net", (3, SIZE, SIZE))
     assert not searches
     assert network.failure is None
-    network_of(Keeps(by_lru_cache), "net", (3, SIZE, SIZE))
-    assert searches
-    by_lru_cache.cache_clear()
 
 
 @pytest.mark.parametrize("freezes", [False, True])

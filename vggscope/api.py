@@ -825,7 +825,7 @@ def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack
     steps = tuple(replace(step, on_gpu=on_gpu) for step in _peaks(None, 1) for on_gpu in (True, False))
     given = _inputs(input_size, options)
     runnable = _network(model, given, options, steps, backward=True).require_runnable()
-    with _preserved(model), progress("asking", len(REFERENCE_TOOLS)) as advance:
+    with _preserved(model, runs_fakes=True), progress("asking", len(REFERENCE_TOOLS)) as advance:
         module = None if isinstance(model, Network) else build(model, input_size, **options)
         return ask_tools(runnable, module, advance, given if given is not None and given.data is not None else None)
 
@@ -911,7 +911,7 @@ def measure(
     steps = _requests(step_measured(config, on_gpu=measured is not None), batch)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
-    with _preserved(model), step(f"measuring a step of {runnable.name}"):
+    with _preserved(model, runs_fakes=True), step(f"measuring a step of {runnable.name}"):
         return run(runnable, _module_factory(model, input_size, model_options), size, config, measured)
 
 
@@ -1598,13 +1598,20 @@ def _run_as_graph(model: str | Network, input_size: InputSizes | None, options: 
 
 
 @contextmanager
-def _preserved(*models: Model) -> Iterator[None]:
-    """Restore modules passed in when the block ends: the hooks of a copy may write to the module copied."""
+def _preserved(*models: Model, runs_fakes: bool = False) -> Iterator[None]:
+    """Restore modules passed in when the block ends: the hooks of a copy may write to the module copied.
+
+    `runs_fakes`: the block runs it on tensors without data.
+    """
     with ExitStack() as stack:
         for model in models:
             if not isinstance(model, (str, Network)):
+                from vggscope.trace.kept_outside import note_fakes, restoring_outside
                 from vggscope.trace.preserve import copy_containers, preserved
 
+                if runs_fakes:
+                    stack.enter_context(restoring_outside(model))
+                    note_fakes()
                 stack.enter_context(preserved(model, with_data=False))
                 copy_containers(model)
         yield

@@ -14,7 +14,7 @@ from vggscope.record import record
 from vggscope.trace.batch_size import NeedsPlainSizes
 from vggscope.trace.constants import ConstantValues, value_of_parameter
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
-from vggscope.trace.kept_outside import note_run
+from vggscope.trace.kept_outside import note_run, note_sizes
 from vggscope.trace.other_batches import MANY, OtherBatches
 from vggscope.trace.parts import buffers_of, has_usual_parts, parts_of, registered_tensors
 from vggscope.trace.recorder import Constant, Recorder
@@ -111,6 +111,8 @@ class Forward:
             _require_one_thread(watch)
             if watch.others is not None:
                 watch.others.end()
+                if watch.others.are_read:
+                    note_sizes()
         return watch, None
 
     def _owned(self, state: Mapping[str, Tensor]) -> list[tuple[Tensor, Constant]]:

@@ -1,9 +1,8 @@
-"""Forget the tensors without data that forward keeps outside its module: in caches of functions, in globals.
+"""Restore what a forward changes outside its module: globals of its file, caches of functions, closures, other objects.
 
 A forward may keep a table of positions for its next call, by functools.lru_cache or in a dict of its file. After a run
 on tensors without data that is a meta tensor, on which the next real call fails. `preserved` restores what the module
-refers to. This finds the rest by a search of all objects, which takes a tenth of a second, but only where a tensor of
-a run is alive after it.
+refers to; this, what the files do in which its classes and the functions that they call are written.
 """
 
 from __future__ import annotations
@@ -11,30 +10,41 @@ from __future__ import annotations
 import gc
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from types import CellType, FrameType, FunctionType, ModuleType
+from functools import lru_cache, partial
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from vggscope.trace.parts import parts_of
-from vggscope.trace.preserve import attributes_of, is_helper
+from vggscope.trace.preserve import is_helper, list_restorer, set_restorer, slots_restorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+DEEPEST = 8
+"""How many steps lead from a file to what is saved: to a function, to its file, to a dict there, to what that holds."""
+
+LARGEST = 1000
+"""A container with more items is data rather than a cache. It is not saved."""
+
+_LIBRARIES = {"torch", "torchvision", "timm", "numpy", "vggscope", *sys.stdlib_module_names} - {"__main__"}
+"""Packages whose files are not saved: a forward of torchvision or timm keeps nothing in them."""
+
 _CACHED = type(lru_cache(print))
+_CALLABLES = (FunctionType, MethodType, partial, _CACHED)
 
 _WATCHED: list[_Outside] = []
-"""Those of the blocks of `forgetting_kept` that are running, of which the last counts."""
+"""Those of the blocks of `restoring_outside` that are running, of which the last counts."""
 
 
 @contextmanager
-def forgetting_kept(module: nn.Module) -> Iterator[None]:
-    """At the end of the block, take the tensors of runs in it out of what existed before.
+def restoring_outside(module: nn.Module) -> Iterator[None]:
+    """At the end of the block, restore what exists outside the module if a tensor of a run in the block is still alive.
 
-    The block is to begin with most objects frozen, by gc.freeze: those that the garbage collector has besides are few.
+    So it does if forward has got sizes that stand for those of any batch: it may keep one for its next call.
+
+    Objects that are frozen by gc.freeze at the beginning of the block are no longer so at the end of a restoration.
     """
     outside = _Outside(module)
     _WATCHED.append(outside)
@@ -42,7 +52,7 @@ def forgetting_kept(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         _WATCHED.remove(outside)
-        outside.forget()
+        outside.restore()
 
 
 def note_run(alive: Callable[[], Iterable[Tensor]]) -> None:
@@ -51,116 +61,172 @@ def note_run(alive: Callable[[], Iterable[Tensor]]) -> None:
         _WATCHED[-1].runs.append(alive)
 
 
+def note_sizes() -> None:
+    """Note that forward has got sizes that are no plain numbers."""
+    if _WATCHED:
+        _WATCHED[-1].gave_sizes = True
+
+
+def note_fakes() -> None:
+    """Note a run of which all tensors are those of a FakeTensorMode or on the meta device."""
+    note_run(_fakes)
+
+
+def _fakes() -> list[Tensor]:
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    from vggscope.trace.tensors import plain_kinds
+
+    return [v for v in gc.get_objects() if type(v) is FakeTensor or (type(v) in plain_kinds() and v.is_meta)]
+
+
 class _Outside:
     """What the files and classes of a module's parts hold before it runs, and the tensors of its runs."""
 
     def __init__(self, module: nn.Module) -> None:
-        kinds = [kind for kind in {type(part) for part in parts_of(module)} if not kind.__module__.startswith("torch.")]
-        files = map(sys.modules.get, dict.fromkeys(kind.__module__ for kind in kinds))
-        owners: tuple[Any, ...] = (*kinds, *(file for file in files if isinstance(file, ModuleType)))
-        self._owners = {id(_namespace(owner)): (owner, dict(vars(owner))) for owner in owners}
-        self._before = frozenset(map(id, gc.get_objects()))  # what is not frozen: all since the caller froze objects
         self.runs: list[Callable[[], Iterable[Tensor]]] = []
+        self.gave_sizes = False
+        self._restorers: list[Callable[[], None]] = []
+        self._visited: dict[int, object] = {}  # keeps ids unique while the snapshot exists
+        kinds = {kind for kind in {type(part) for part in parts_of(module)} if _is_own(kind)}
+        for kind in kinds:
+            self._save(kind, 0)
+            self._save(sys.modules.get(kind.__module__), 0)
+        for part in parts_of(module):
+            attributes = vars(part)
+            if type(part) in kinds:
+                for value in attributes.values():
+                    if isinstance(value, _CALLABLES):
+                        self._save(value, 0)
+            for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+                for hook in attributes.get(hooks, {}).values():
+                    self._save(hook, 0)
 
     def alive(self) -> list[Tensor]:
         """The tensors of the runs that something holds."""
         return [tensor for alive in self.runs for tensor in alive()]
 
-    def forget(self) -> None:
-        """Take the tensors of the runs that are alive out of what holds them."""
-        if not self.alive():
+    def restore(self) -> None:
+        """Restore what was saved, and clear other caches of functions, if they hold tensors of the runs."""
+        if self.alive():
+            gc.collect()  # of new objects alone, where the others are frozen
+        if not (self.gave_sizes or self.alive()):
             return
-        gc.collect()  # of new objects alone
-        tensors: list[Any] = self.alive()
-        if not tensors:
+        for restore in self._restorers:
+            with suppress(Exception):  # the user's own classes may refuse it
+                restore()
+        if tensors := self.alive():
+            gc.unfreeze()  # a search passes over frozen objects
+            _clear_caches(tensors)
+
+    def _save(self, value: Any, depth: int) -> None:
+        """Save what a value holds, and what leads on from it."""
+        if depth > DEEPEST or id(value) in self._visited:
             return
-        new = set(map(id, gc.get_objects())) - self._before
-        gc.unfreeze()  # a search passes over frozen objects
-        gone: dict[int, object] = {id(tensor): tensor for tensor in tensors}
-        found = tensors
-        while found:
-            held = found
-            found = []
-            for holder in gc.get_referrers(*held):
-                if holder is held or holder is tensors or holder is gone or isinstance(holder, FrameType):
-                    continue
-                if id(holder) not in new or not _is_container(holder):
-                    with suppress(Exception):  # the user's own classes may refuse it
-                        self._take_out(holder, gone)
-                elif id(holder) not in gone:
-                    gone[id(holder)] = holder
-                    found.append(holder)
-        gc.freeze()
+        self._visited[id(value)] = value
+        with suppress(Exception):  # the user's own classes may refuse to be read
+            for other in self._saved(value):
+                self._save(other, depth + 1)
 
-    def _take_out(self, holder: Any, gone: Mapping[int, object]) -> None:
-        """Take objects out of one that existed before: give its attributes what they held, and drop its items.
+    def _saved(self, value: Any) -> Iterable[Any]:
+        """Note how to restore a value; return what it refers to."""
+        if isinstance(value, (ModuleType, type)):
+            return self._saved_names(value) if _is_own(value) else ()
+        if isinstance(value, _CALLABLES):
+            return self._saved_function(value)
+        if isinstance(value, (dict, list, deque, set, tuple)):
+            return self._saved_items(value) if len(value) <= LARGEST else ()
+        return self._saved_object(value)
 
-        What an attribute held is known of files and classes. Elsewhere it was most often None, until a first call.
-        """
-        if isinstance(holder, _CACHED):
-            holder.cache_clear()
-        elif id(holder) in self._owners:
-            owner, before = self._owners[id(holder)]
-            for name, value in _held(holder, gone):
-                if value is before.get(name):
-                    self._take_out(value, gone)
-                else:
-                    setattr(owner, name, before[name]) if name in before else delattr(owner, name)
-        elif isinstance(holder, dict) and _is_namespace(holder):
-            for name, value in _held(holder, gone):
-                holder[name] = _emptied(value, gone)
-        elif isinstance(holder, CellType):
-            holder.cell_contents = _emptied(holder.cell_contents, gone)
-        elif is_helper(holder):
-            for name, value in _held(attributes_of(holder), gone):
-                object.__setattr__(holder, name, _emptied(value, gone))
-        else:
-            _empty(holder, gone)
+    def _saved_names(self, owner: Any) -> Iterable[Any]:
+        before = dict(vars(owner))
+        self._restorers.append(partial(_restore_names, owner, before))
+        return before.values()
 
+    def _saved_function(self, function: Any) -> Iterable[Any]:
+        if isinstance(function, MethodType):
+            return function.__self__, function.__func__
+        if isinstance(function, partial):
+            return function.func, *function.args, *function.keywords.values()
+        if isinstance(function, _CACHED):
+            self._restorers.append(_cache_restorer(function))
+            return (function.__wrapped__,)
+        cells = [cell for cell in function.__closure__ or () if _content(cell) is not cell]
+        self._restorers += [partial(setattr, cell, "cell_contents", cell.cell_contents) for cell in cells]
+        defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        file: Any = sys.modules.get(function.__module__)
+        if file is None or vars(file) is not function.__globals__:  # of code that was executed in a dict
+            file = function.__globals__ if _is_own(function) else None
+        return *map(_content, cells), *defaults, vars(function), file
 
-def _namespace(owner: Any) -> object:
-    """The dict that holds the attributes of a class or a file, which `vars` of a class hides."""
-    return gc.get_referents(vars(owner))[0] if isinstance(owner, type) else vars(owner)
+    def _saved_items(self, value: Any) -> Iterable[Any]:
+        if isinstance(value, dict):
+            self._restorers.append(partial(_restore_items, value, dict(value)))
+            return list(value.values())
+        if not isinstance(value, tuple):
+            self._restorers.append(set_restorer(value) if isinstance(value, set) else list_restorer(value))
+        return tuple(value)
 
+    def _saved_object(self, value: Any) -> Iterable[Any]:
+        from torch import Tensor
 
-def _is_namespace(value: dict[Any, Any]) -> bool:
-    """Whether a dict holds the globals of a file, from which a name that is dropped would be missing."""
-    file = sys.modules.get(str(value.get("__name__")))
-    return isinstance(file, ModuleType) and vars(file) is value
-
-
-def _held(items: Mapping[Any, object], gone: Mapping[int, object]) -> list[tuple[Any, object]]:
-    """The items whose key or value is among these objects."""
-    return [(key, value) for key, value in items.items() if id(value) in gone or id(key) in gone]
+        if isinstance(value, Tensor):
+            return ()
+        if is_helper(value):
+            self._restorers.append(slots_restorer(value))
+        attributes = getattr(value, "__dict__", None)
+        return (attributes,) if isinstance(attributes, dict) else ()
 
 
-def _emptied(value: Any, gone: Mapping[int, object]) -> Any:
-    """What takes the place of an object: an emptied dict, since a dict without items seems new; else None."""
-    _empty(value, gone)
-    return value if type(value) is dict else None
+def _is_own(owner: Any) -> bool:
+    """Whether a file, a class or a function is none of the libraries', which keep nothing."""
+    name = owner.__name__ if isinstance(owner, ModuleType) else owner.__module__
+    return str(name).partition(".")[0] not in _LIBRARIES
 
 
-def _empty(value: Any, gone: Mapping[int, object]) -> None:
-    """Drop the items of a container that are among these objects; a dict under a name stays, and is emptied.
+def _content(cell: CellType) -> Any:
+    """What a cell of a closure holds; itself if it is empty."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return cell
 
-    So does one under a weak reference: threading.local refers to those of its threads without owning them.
-    """
-    if isinstance(value, dict):
-        for key, item in _held(value, gone):
-            if type(item) is dict and isinstance(key, (str, ref)):
-                _empty(item, gone)
-            else:
-                del value[key]
-    elif isinstance(value, (list, deque, set)):
-        kept = [item for item in value if id(item) not in gone]
+
+def _restore_names(owner: Any, before: dict[str, Any]) -> None:
+    """Give the attributes of a class or a file the values that they had."""
+    for name, value in [*vars(owner).items()]:
+        if name not in before:
+            delattr(owner, name)
+        elif value is not before[name]:
+            setattr(owner, name, before[name])
+    for name in before.keys() - vars(owner).keys():
+        setattr(owner, name, before[name])
+
+
+def _restore_items(value: dict[Any, Any], before: dict[Any, Any]) -> None:
+    if list(map(id, value.values())) != list(map(id, before.values())) or list(map(id, value)) != list(map(id, before)):
         value.clear()
-        (value.update if isinstance(value, set) else value.extend)(kept)
-    elif isinstance(value, tuple):  # the defaults of a function
-        for item in value:
-            _empty(item, gone)
-    elif isinstance(value, FunctionType):
-        _empty(vars(value), gone)
+        value.update(before)
 
 
-def _is_container(value: object) -> bool:
-    return not isinstance(value, (_CACHED, CellType, FunctionType, ModuleType, type))
+def _cache_restorer(cached: Any) -> Callable[[], None]:
+    misses = cached.cache_info().misses
+
+    def restore() -> None:
+        if cached.cache_info().misses != misses:
+            cached.cache_clear()
+
+    return restore
+
+
+def _clear_caches(tensors: list[Any]) -> None:
+    """Clear the caches of functions that hold these tensors, also in tuples, lists and dicts."""
+    found = tensors
+    for _ in range(3):
+        holders = gc.get_referrers(*found)
+        for holder in holders:
+            if isinstance(holder, _CACHED):
+                holder.cache_clear()
+        found = [holder for holder in holders if type(holder) in (tuple, list, dict) and holder is not found]
+        if not found:
+            return

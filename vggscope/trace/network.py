@@ -41,7 +41,7 @@ from vggscope.trace.inputs import (
     specified,
     takes_images,
 )
-from vggscope.trace.kept_outside import forgetting_kept
+from vggscope.trace.kept_outside import restoring_outside
 from vggscope.trace.other_forms import NESTED_REMEDY, other_form
 from vggscope.trace.parts import listed_once, tensors_of
 from vggscope.trace.quantized import has_quantized_tensors
@@ -134,7 +134,7 @@ def network_of(
     wanted = [request.samples or ANY_BATCH * request.for_any_batch for request in steps]
     samples = max(*wanted, batch or 0, 1) if steps or batch else ANY_BATCH
     run_on = partial(_run, module, name, rebuild, samples, memory=memory)
-    with forgetting_kept(module):
+    with restoring_outside(module):
         with listed_once(module):
             result = _on_given(module, run_on, spec, example)
         network = _checked(module, result)

@@ -139,7 +139,8 @@ def _has_slots(kind: type) -> bool:
 def _slots(kind: type) -> tuple[str, ...]:
     given = vars(kind).get("__slots__", ())
     names = (given,) if isinstance(given, str) else tuple(given)
-    return tuple(name for name in names if not name.startswith("__"))
+    private = f"_{kind.__name__.lstrip('_')}"  # with which Python begins the name of a private slot
+    return tuple(f"{private}{name}" if name.startswith("__") else name for name in names if not name.endswith("__"))
 
 
 class _Snapshot:
@@ -221,14 +222,14 @@ class _Snapshot:
             self._save_tensor(value)
             return ()
         if isinstance(value, (list, deque)):
-            self._restorers.append(_list_restorer(value))
+            self._restorers.append(list_restorer(value))
             return value
         if isinstance(value, set):
-            self._restorers.append(_set_restorer(value))
+            self._restorers.append(set_restorer(value))
             return ()
         kind: Any = type(value)
         if _has_slots(kind) and is_helper(value):
-            self._restorers.append(_slots_restorer(value))
+            self._restorers.append(slots_restorer(value))
             return attributes_of(value).values()
         return _references(value)
 
@@ -274,7 +275,7 @@ def _values_restorer(tensor: Tensor) -> Callable[[], None]:
     return restore
 
 
-def _list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:
+def list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:
     before = tuple(value)
 
     def restore() -> None:
@@ -285,7 +286,7 @@ def _list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:
     return restore
 
 
-def _slots_restorer(value: object) -> Callable[[], None]:
+def slots_restorer(value: object) -> Callable[[], None]:
     names = [name for kind in type(value).__mro__ for name in _slots(kind)]
     before = attributes_of(value)
 
@@ -300,7 +301,7 @@ def _slots_restorer(value: object) -> Callable[[], None]:
     return restore
 
 
-def _set_restorer(value: set[Any]) -> Callable[[], None]:
+def set_restorer(value: set[Any]) -> Callable[[], None]:
     before = frozenset(value)
 
     def restore() -> None:
