@@ -524,6 +524,15 @@ class TestPictures:
         one = draw(vggscope.receptive_fields("D"), ".svg", theme="paper").decode()
         assert [f">{layer}<" in one for layer in ("conv1_1", "pool5", "fc6", "relu1_1")] == [True, True, True, False]
 
+    def test_growth_has_a_line_for_each_size_of_an_input(self) -> None:
+        first, *others = (vggscope.receptive_fields(word) for word in ("A", "D", "timm:resnet14t"))
+        several = draw(first, ".svg", beside=others).decode()
+        assert ">the image of A, D: 224<" in several
+        assert ">the image of timm:resnet14t: 176<" in several
+        assert ">the image: 224<" not in several
+        far = draw(first, ".svg", beside=[vggscope.receptive_fields("conv3-4", (3, 4000, 4000))]).decode()
+        assert ("of A: 224<" in far, "4000" in far) == (True, False)
+
     def test_regions_on_a_photo(self) -> None:
         from PIL import Image
 

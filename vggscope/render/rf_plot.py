@@ -64,14 +64,28 @@ def growth(fields: Sequence[ReceptiveFields], theme: str = "light") -> Plot:
     """
     if len(fields) > MOST_MODELS:
         raise OptionError(f"{len(fields)} models are too many for one plot", f"name up to {MOST_MODELS}")
-    curves = _curves(fields)
-    image = max(fields[0].sides, default=1)
-    word = "image" if len(fields[0].sides) == 2 else "input"
+    curves, inputs = _curves(fields), _inputs(fields)
+    unit = positions_word(2 if _are_images(fields) else 1)
 
     def paint(figure: Figure, chosen: Theme) -> None:
-        _draw_growth(figure.add_subplot(), curves, (word, image), chosen)
+        _draw_growth(figure.add_subplot(), curves, inputs, unit, chosen)
 
     return Plot(paint, "receptive fields", (9, 5), theme_named(theme))
+
+
+def _inputs(fields: Sequence[ReceptiveFields]) -> dict[int, str]:
+    """The words for each length that the longest side of an input has; with the models, if the inputs differ."""
+    models: dict[int, list[str]] = {}
+    for model in fields:
+        models.setdefault(max(model.sides, default=1), []).append(model.model)
+    word = "image" if _are_images(fields) else "input"
+    if len(models) == 1:
+        return {side: f"the {word}: {side}" for side in models}
+    return {side: f"the {word} of {literal(', '.join(names))}: {side}" for side, names in models.items()}
+
+
+def _are_images(fields: Sequence[ReceptiveFields]) -> bool:
+    return all(len(model.sides) == 2 for model in fields)
 
 
 def _curves(fields: Sequence[ReceptiveFields]) -> list[GrowthCurve]:
@@ -97,30 +111,31 @@ def _steps(model: ReceptiveFields) -> Iterator[tuple[str, int]]:
 
 
 _MOST_OF_THE_CURVES = 4
-"""The line at the input's side is left out if it is this many times above the curves: it would flatten them."""
+"""A line at an input's side is left out if it is this many times above the curves: it would flatten them."""
 
 
-def _draw_growth(axes: Axes, curves: list[GrowthCurve], whole: tuple[str, int], theme: Theme) -> None:
-    """Draw the curves, and a line at the longest side of the input, `whole`, with the word for it."""
+def _draw_growth(axes: Axes, curves: list[GrowthCurve], inputs: dict[int, str], unit: str, theme: Theme) -> None:
+    """Draw the curves in a `unit`, and a line at the longest side of each of the `inputs`, with the words for it."""
     from matplotlib.ticker import MaxNLocator
 
     model = f" of {_names(curves[0])}" if len(curves) == 1 else ""
     plain_axes(axes, theme, f"How the receptive field{model} grows")
     longest = max(len(curve.sides) for curve in curves)
     highest = max(max(curve.sides) for curve in curves)
-    word, image = whole
-    line_fits = image <= _MOST_OF_THE_CURVES * highest
-    if line_fits:
-        axes.axhline(image, color=theme.muted, linewidth=0.8, linestyle="--")
-        annotate(axes, f"the {word}: {image}", (1, image), (0, 3), theme.muted, fontsize=SMALL)
+    lines = {side: words for side, words in inputs.items() if side <= _MOST_OF_THE_CURVES * highest}
+    for side, words in lines.items():
+        axes.axhline(side, color=theme.muted, linewidth=0.8, linestyle="--")
+        # Above several lines, the names of curves are often in the way.
+        offset = 3 if len(lines) == 1 else -3 - SMALL
+        annotate(axes, words, (1, side), (0, offset), theme.muted, fontsize=SMALL)
     for number, curve in enumerate(curves):
         style: dict[str, Any] = {"color": _hue(number, theme), "linestyle": _dash(number, theme), "linewidth": 1.6}
         axes.plot(range(1, len(curve.sides) + 1), curve.sides, marker="o", markersize=3, **style)
     _name_ends(axes, curves, theme)
     axes.set_xlim(0.5, longest + 0.8)
-    axes.set_ylim(0, 1.1 * (max(highest, image) if line_fits else highest))
-    unit = positions_word(2 if word == "image" else 1) + ("" if line_fits else f" of {image}")
-    axes.set_ylabel(f"receptive field, {unit}", color=theme.ink, fontsize=BODY)
+    axes.set_ylim(0, 1.1 * max([highest, *lines]))
+    hidden = "" if lines or len(inputs) > 1 else f" of {next(iter(inputs))}"
+    axes.set_ylabel(f"receptive field, {unit}{hidden}", color=theme.ink, fontsize=BODY)
     if len(curves) == 1:
         name_ticks(axes, curves[0].layers, 1)
     else:
