@@ -160,7 +160,7 @@ def test_models_without_a_figure_are_named_or_refused() -> None:
     comparison = vggscope.compare("A", "B")
     known, unknown = comparison.models[0], replace(comparison.models[1], macs=None)
     some = compared(replace(comparison, models=(known, unknown)), chart="bubbles").render().decode()
-    assert "not drawn, since a figure is not known: B" in some
+    assert "not drawn, as a figure is unknown: B" in some
     with pytest.raises(OptionError, match="chart='bars' shows what is known"):
         compared(replace(comparison, models=(unknown,)), chart="bubbles")
     with pytest.raises(OptionError, match="chart is one of bars, bubbles"):

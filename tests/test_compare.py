@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,13 @@ import torchvision
 from torch import nn
 
 import vggscope as api
-from vggscope.analysis.compare import compare, depth
+from vggscope.analysis.compare import SORTS, Uncompared, compare, comparison, depth
 from vggscope.analysis.fleet import Fleet
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.dtypes import converted
 from vggscope.errors import ModelError, OptionError
+from vggscope.render.compare import column_keys
+from vggscope.render.compare_plot import PANELS, USUAL
 from vggscope.sources.library_names import matching
 from vggscope.sources.resolve import resolve
 
@@ -205,8 +208,14 @@ def test_a_failing_model_has_no_figures(vggscope, tmp_path: Path) -> None:
     assert ran.code == 2
     good, bad = json.loads(ran.out)["models"]
     assert good["params"] == EXACT["A"][1]
-    assert [bad[key] for key in ("params", "macs", "training_peak_bytes", "output_shape", "depth")] == [None] * 5
+    unknown = ("macs", "training_peak_bytes", "output_shape", "depth", "weight_layers", "last_map")
+    assert [bad[key] for key in unknown] == [None] * 6
+    layers = (nn.Conv2d(3, 8, 3), nn.Linear(7, 2))
+    assert bad["params"] == sum(p.numel() for layer in layers for p in layer.parameters()) == 240
     assert any("it fails here" in warning for warning in bad["warnings"])
+    assert ran.err.startswith(f"vggscope: {path}:Net: 2 (Linear): 7 features are expected")
+    ran = vggscope("compare", "A", f"{path}:Net", "--columns", "params")
+    assert ran.err.startswith(f"vggscope: {path}:Net: the forward pass fails in 2 (Linear), as noted\n")
 
 
 def test_the_papers_tables(vggscope) -> None:
@@ -261,13 +270,65 @@ def test_a_plot_marks_unknown_figures(tmp_path: Path) -> None:
     assert plot(compare([network]), "dark").render("png").startswith(b"\x89PNG")
 
 
+def titles_of(figure: str) -> list[str]:
+    """The titles of the panels in an SVG, in order."""
+    known = [panel.title for panel in PANELS]
+    return [text for text in re.findall(r">([^<>]+)</text>", figure) if text in known]
+
+
+def test_a_plot_has_panels_of_the_named_columns(vggscope, tmp_path: Path) -> None:
+    path = tmp_path / "x.svg"
+    assert vggscope("compare", "A", "D", "-o", str(path)).code == 0
+    assert titles_of(path.read_text()) == [panel.title for panel in PANELS[:USUAL]]
+    for columns in ("depth", "activations,model,MACs", "weight_layers,field,inference,training"):
+        assert vggscope("compare", "A", "D", "--columns", columns, "-o", str(path)).code == 0
+        titles = titles_of(path.read_text())
+        assert len(titles) == len(columns.replace("model,", "").split(","))
+        assert titles == [
+            panel.title for key in column_keys(columns.split(",")) for panel in PANELS if panel.column == key
+        ]
+
+
+def test_every_column_with_numbers_has_a_panel() -> None:
+    assert {panel.column for panel in PANELS} == {*SORTS} - {"model"}
+
+
+def test_a_plot_says_how_models_were_chosen(vggscope, tmp_path: Path) -> None:
+    path = tmp_path / "x.svg"
+    words = ("compare", *EXACT, "--sort", "macs", "--top", "2", "-o", str(path))
+    assert vggscope(*words).code == 0
+    assert ">2 of 5 models, sorted by MACs, descending: input 3×224×224, batch 1, float32<" in path.read_text()
+    assert vggscope(*words, "--chart", "bubbles").code == 0
+    assert ">2 of 5 models by MACs, parameters, memory and depth<" in path.read_text()
+    assert ">input 3×224×224, batch 1, float32, sorted by MACs, descending<" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("chart", "told"),
+    [
+        ("bars", ">forward pass fails: b; figure unknown (?): FC-10 FC-2; cannot be built: c<"),
+        ("bubbles", "; not drawn, as a figure is unknown: b; cannot be built: c<"),
+    ],
+)
+def test_a_plot_names_the_models_without_figures(chart: str, told: str) -> None:
+    from vggscope.render.compare_plot import plot
+
+    rows = compare([resolve("A"), resolve("FC-10 FC-2")]).models
+    failing = replace(rows[0], model="b", failure="it fails", macs=None, inference_peak_bytes=None)
+    found = comparison([*rows, failing, Uncompared("c", "no file", "")])
+    assert told in plot(found, chart=chart).render("svg").decode()
+
+
 BAD = [
     ((), "no model to compare", "--paper"),
     (("Q7",), "unknown model 'Q7'", "a model is"),
     (("A", "--batch", "0"), "a batch of 0", "--batch"),
     (("A", "-o", "x.jpg"), "no format ends in '.jpg'", ".svg"),
     (("A", "--theme", "pink"), "unknown theme", "light"),
-    (("A", "--format", "xml"), "unknown format", "json"),
+    (("A", "--format", "xml"), "unknown format", "html, jsonl"),
+    (("A", "-o", "x.xml"), "no format ends in '.xml'", ".pdf, .jsonl"),
+    (("A", "--columns", "output,input", "-o", "x.svg"), "a plot has no panel for output_shape, input_shape", "params"),
+    (("A", "--columns", "params", "--chart", "bubbles", "-o", "x.svg"), "bubbles has no columns", "--columns"),
     (("A",) * 41 + ("-o", "x.svg"), "too many to plot", "40"),
 ]
 
@@ -513,7 +574,7 @@ def test_modules_stay_in_this_process() -> None:
 def test_a_line_for_each_model(jobs: str, factories: str, vggscope, tmp_path: Path) -> None:
     words = ("A", f"{factories}:good", f"{factories}:raises", "D")
     path = tmp_path / "x.jsonl"
-    printed = vggscope("compare", *words, "--jobs", jobs, "-f", "jsonl")
+    printed = vggscope("compare", *words, "--jobs", jobs, "-f", "jsonl", "--columns", "params")
     written = vggscope("compare", *words, "--jobs", jobs, "-o", str(path))
     assert (printed.code, written.code, written.out) == (2, 2, "")
     rows = [json.loads(line) for line in printed.out.splitlines()]

@@ -31,7 +31,8 @@ class LastConvolution:
 
 @record
 class Compared:
-    """The figures of one network for the batch; None if unknown, or if the network does not run to its end.
+    """The figures of one network for the batch; None if unknown. Of a network that does not run to its end, the
+    parameters alone are known.
 
     `weight_layers` counts the convolutions and linear layers. `depth` counts those on the longest path from the input
     to the output, as the literature does: 18 for ResNet-18, which has three more in its shortcuts. `failure` is the
@@ -43,7 +44,7 @@ class Compared:
     model: str
     input_shape: Shape
     output_shape: Shape | None
-    weight_layers: int
+    weight_layers: int | None
     depth: int | None
     params: int | None
     macs: int | None
@@ -202,17 +203,20 @@ class Ranking:
 
 _TOTALS = ("params", "macs", "flops", "macs_known", "flops_known", "params_known", "activation_bytes")
 
+_BUILT = ("params", "params_known")
+"""The totals of a network that does not run to its end: its parameters do not depend on that."""
+
 
 def compared(network: Network, batch: int = 1, dtype: str | None = None) -> Compared:
     """The figures of one network for a batch."""
     summary, runs = summarize(network, batch, dtype), network.failure is None
     weighted = [node for node in network.nodes if has_weights(network, node)]
-    totals = {name: getattr(summary.totals, name) if runs else None for name in _TOTALS}
+    totals = {name: getattr(summary.totals, name) if runs or name in _BUILT else None for name in _TOTALS}
     return Compared(
         model=network.name,
         input_shape=summary.input_shape,
         output_shape=network.batched(network.end, batch) if runs else None,
-        weight_layers=len({node.module or node.name for node in weighted}),
+        weight_layers=len({node.module or node.name for node in weighted}) if runs else None,
         depth=depth(network) if runs else None,
         **totals,
         **vars(summary.memory),

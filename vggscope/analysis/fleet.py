@@ -31,8 +31,8 @@ class Fleet:
         self.names = tuple(names)
         self._rows = rows
         self._done: dict[int, Compared | Uncompared] = {}
-        self._shown = (ranking, columns)
-        self._batch, self._paper = batch, paper
+        self.columns = columns
+        self._ranking, self._batch, self._paper = ranking, batch, paper
 
     def __iter__(self) -> Fleet:
         return self
@@ -63,5 +63,4 @@ class Fleet:
         (<Comparison of E, A at 3x224x224, batch 1>, ('D',))
         """
         rows = [self._done[index] for index in sorted(self._done)]
-        ranking, columns = self._shown
-        return comparison(rows, self._batch, self._paper, self.missing, ranking, columns)
+        return comparison(rows, self._batch, self._paper, self.missing, self._ranking, self.columns)

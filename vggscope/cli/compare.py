@@ -30,12 +30,35 @@ from vggscope.errors import OptionError, Stopped, unknown
 from vggscope.progress import nowhere
 from vggscope.record import record
 from vggscope.render.compare import failure_text, json_line, missing_text
-from vggscope.render.formats import PICTURE, name_for
+from vggscope.render.formats import FORMATS, PICTURE, name_for
 from vggscope.units import parse_numbers, parse_shape
 
 if TYPE_CHECKING:
     from vggscope.analysis.compare import Compared, Comparison, Uncompared
     from vggscope.analysis.fleet import Fleet
+
+
+LINES = "jsonl"
+"""The format with a line for each model."""
+
+
+@record
+class ComparisonOutput(OutputOptions):
+    """Where the result goes."""
+
+    format: Annotated[
+        str | None,
+        option(
+            "FORMAT",
+            f"One of {', '.join(form.name for form in FORMATS)}, {LINES}.",
+            "vggscope.cli.compare:FORMAT_NAMES",
+            names=("--format", "-f"),
+        ),
+    ] = None
+
+
+FORMAT_NAMES = (*(form.name for form in FORMATS), LINES)
+"""What --format takes."""
 
 
 @record
@@ -77,7 +100,12 @@ class FleetOptions:
     top: Annotated[int | None, option("N", "Show the first N of --sort.")] = None
     columns: Annotated[
         str | None,
-        option("NAMES", "Columns to show, e.g. model,params,macs.", "several", "vggscope.render.compare:COLUMNS"),
+        option(
+            "NAMES",
+            "Columns of the table, CSV or plot, e.g. model,params,macs; JSON has all.",
+            "several",
+            "vggscope.render.compare:COLUMNS",
+        ),
     ] = None
     jobs: Annotated[
         int | None, option("N", "Processes at once; else one for each core, if there are enough models.")
@@ -98,7 +126,7 @@ class FleetOptions:
 def compare(
     build: ModelFlags,
     batch: BatchOptions,
-    output: OutputOptions,
+    output: ComparisonOutput,
     many: FleetOptions,
     over: GridOptions,
     models: Annotated[
@@ -134,9 +162,9 @@ def compare(
         return _grid(models or [], build, batch, output, over)
     in_lines = _in_lines(output)
     if in_lines:
-        FleetOptions(many.sort, many.order, many.top, many.columns).check_unused("lines that are written one by one")
+        FleetOptions(many.sort, many.order, many.top).check_unused("lines that are written one by one")
     else:
-        check_format(output.format, output.output, "compare")
+        check_format(output.format, output.output, "compare", LINES)
     check_theme(theme)
     if chart not in get_args(Chart):
         raise unknown("chart", chart, get_args(Chart))
@@ -144,9 +172,9 @@ def compare(
         *models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **many.keywords(), **build.keywords()
     )
     if not in_lines and _is_plot(output):
-        from vggscope.render.compare_plot import check_count
+        from vggscope.render.compare_plot import check
 
-        check_count(min(len(fleet), many.top or len(fleet)))
+        check(min(len(fleet), many.top or len(fleet)), chart, fleet.columns)
     rows = _until_interrupted(fleet)
     if in_lines:
         with _progress_beside(output):
@@ -160,7 +188,7 @@ def compare(
 
 def _in_lines(output: OutputOptions) -> bool:
     suffix = Path(output.output).suffix.lower() if output.output is not None else ""
-    return (output.format or suffix.removeprefix(".")) == "jsonl"
+    return (output.format or suffix.removeprefix(".")) == LINES
 
 
 def _is_plot(output: OutputOptions) -> bool:
@@ -184,8 +212,11 @@ def _until_interrupted(fleet: Fleet) -> Iterator[Compared | Uncompared]:
 
 def _note_problems(comparison: Comparison, told: bool) -> int:
     """Print what is wrong, in short if stdout has `told` it, and return the exit code."""
-    code = note_failures(*(model.failure for model in comparison.models), told=told)
     failures, missing = comparison.failures, comparison.missing
+    is_one = len(comparison.models) + len(failures) + len(missing) == 1
+    code = 0
+    for model in comparison.models:
+        code = max(code, note_failures(model.failure, told=told, model="" if is_one else model.model))
     if failures:
         count = "1 model" if len(failures) == 1 else f"{len(failures):,} models"
         note(f"vggscope: {count} cannot be compared{', as noted' if told else ''}")

@@ -76,15 +76,15 @@ def emit_lines(lines: Iterable[str], output: str | None = None, at_once: int = L
         note_written(output)
 
 
-def check_format(name: str | None, output: str | None = None, kind: str = "") -> None:
+def check_format(name: str | None, output: str | None = None, kind: str = "", lines: str = "") -> None:
     """Raise OptionError for an unknown format, or a file whose suffix is none of this kind of result.
 
-    Commands call it before they compute anything.
+    Commands call it before they compute anything. `lines` is a format that the command writes itself, line by line.
     """
     if name is not None:
-        by_name(name)
+        by_name(name, *filter(None, [lines]))
     elif kind and output is not None:
-        name_for(output, kind)
+        name_for(output, kind, *filter(None, [lines]))
 
 
 def check_theme(name: str) -> None:
@@ -138,16 +138,17 @@ def is_read(format: str | None, output: str | None) -> bool:
     return output is None and format in (None, "table", "markdown")
 
 
-def note_failures(*failures: str | None, told: bool = False) -> int:
+def note_failures(*failures: str | None, told: bool = False, model: str = "") -> int:
     """Print the first failure of models that do not run to their end, and return the exit code: 2 if there is one.
 
-    Print only the layer that fails if stdout has already `told` why.
+    Print only the layer that fails if stdout has already `told` why. `model` is named if the command has several.
     """
     failure = next((failure for failure in failures if failure is not None), None)
     if failure is None:
         return 0
     where = f"the forward pass fails in {failure.partition(': ')[0]}, as noted" if told else failure
-    note(f"vggscope: {where}", f"what is shown ends there; {failure_remedy(failure)}")
+    ends = "it has no figures but its parameters" if model else "what is shown ends there"
+    note(f"vggscope: {f'{model}: ' if model else ''}{where}", f"{ends}; {failure_remedy(failure)}")
     return 2
 
 

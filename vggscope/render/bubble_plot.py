@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import cos, floor, hypot, log10, pi, sin, sqrt
 from typing import TYPE_CHECKING
 
@@ -130,10 +130,8 @@ def drawn_models(comparison: Comparison) -> list[Compared]:
     return drawn
 
 
-def paint(
-    figure: Figure, models: Sequence[Compared], left_out: Iterable[str], source: str, caption: str, theme: Theme
-) -> None:
-    """Draw the chart on a figure of SIZE. `source` says of which library all models are."""
+def paint(figure: Figure, models: Sequence[Compared], head: str, caption: str, theme: Theme) -> None:
+    """Draw the chart on a figure of SIZE. `head` says how many models it has, `caption` of what inputs."""
     figure.set_layout_engine("none")
     width, height = SIZE[0] * 72, SIZE[1] * 72
     across = _scale([float(model.macs or 0) for model in models], width - LEFT - RIGHT)
@@ -145,11 +143,9 @@ def paint(
     _ticks(axes, across, up, theme)
     axes.set_xlabel("MACs of the batch", color=theme.ink, fontsize=BODY)
     axes.set_ylabel("parameters", color=theme.ink, fontsize=BODY)
-    missing = ", ".join(literal(name, 60) for name in left_out)
-    note = f"; not drawn, since a figure is not known: {missing}" if missing else ""
-    head = f"{len(models)} models{source} by MACs, parameters, memory and depth"
-    figure.text(LEFT / width, 1 - 20 / height, head, fontsize=TITLE, fontweight="bold", color=theme.ink)
-    text = literal(f"{caption}{note}", width - LEFT - 10)
+    title = f"{head} by MACs, parameters, memory and depth"
+    figure.text(LEFT / width, 1 - 20 / height, title, fontsize=TITLE, fontweight="bold", color=theme.ink)
+    text = literal(caption, width - LEFT - 10)
     figure.text(LEFT / width, 1 - 36 / height, text, fontsize=SMALL, color=theme.muted)
     largest = max(model.inference_peak_bytes or 0 for model in models)
     depths = [model.depth for model in models if model.depth is not None]

@@ -75,28 +75,30 @@ def document(comparison: Comparison, columns: tuple[str, ...] | None = None) -> 
     blocks += failed
     if comparison.missing:
         blocks.append(Note(f"interrupted: {missing_text(comparison)}", "warning"))
-    return Document(f"{_count(comparison)}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
+    return Document(f"{models_text(comparison)}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
 
 
 def failure_text(failure: Uncompared) -> str:
     """The model, why it has no figures, and what would work."""
-    return f"{failure.model}: {failure.failure}{f' ({failure.remedy})' if failure.remedy else ''}"
+    named = failure.failure if failure.failure.startswith(failure.model) else f"{failure.model}: {failure.failure}"
+    return f"{named}{f' ({failure.remedy})' if failure.remedy else ''}"
 
 
 def missing_text(comparison: Comparison) -> str:
     """How many models were not reached before an interruption."""
     missing = comparison.missing
     done = len(comparison.models) + comparison.left_out + len(comparison.failures)
-    return f"{len(missing):,} of {done + len(missing):,} models are missing: {_names(missing)}"
+    return f"{len(missing):,} of {done + len(missing):,} models are missing: {names_text(missing)}"
 
 
-def _count(comparison: Comparison) -> str:
-    shown, all_models = len(comparison.models), len(comparison.models) + comparison.left_out
-    count = f"{shown:,} of {all_models:,}" if comparison.left_out else f"{shown:,}"
+def models_text(comparison: Comparison, unshown: int = 0) -> str:
+    """How many models are shown, of how many: `3 of 9 models`. `unshown` of those in the comparison are not."""
+    shown, all_models = len(comparison.models) - unshown, len(comparison.models) + comparison.left_out
+    count = f"{shown:,} of {all_models:,}" if shown < all_models else f"{shown:,}"
     return f"{count} model{'' if all_models == 1 else 's'}"
 
 
-def _names(names: Sequence[str]) -> str:
+def names_text(names: Sequence[str]) -> str:
     """The first MOST_NAMES names, and how many more there are."""
     more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
@@ -120,7 +122,7 @@ def _by_text(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
     for text, name in pairs:
         named.setdefault(text, []).append(name)
     for text, names in named.items():
-        yield f"{_names(names)}: {text}"
+        yield f"{names_text(names)}: {text}"
 
 
 def json_line(row: Compared | Uncompared, batch: int) -> str:
@@ -174,5 +176,10 @@ def _legend(comparison: Comparison, keys: tuple[str, ...]) -> Iterator[tuple[str
         if {*about} & {*keys}:
             yield name, meaning
     if comparison.sort is not None:
-        title = next(column.title for column in COLUMNS if column.key == comparison.sort)
-        yield "sorted", f"by {title}, {comparison.order}"
+        yield "sorted", order_text(comparison)
+
+
+def order_text(comparison: Comparison) -> str:
+    """The figure by which models are sorted, and how: `by MACs, descending`; empty in the order given."""
+    title = next((column.title for column in COLUMNS if column.key == comparison.sort), None)
+    return f"by {title}, {comparison.order}" if title else ""

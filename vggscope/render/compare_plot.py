@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
 from vggscope.analysis.tensors import sizes_text
-from vggscope.drawing.theme import TITLE, Theme
+from vggscope.document import typed
+from vggscope.drawing.theme import SMALL, TITLE, Theme
 from vggscope.drawing.themes import theme_named
-from vggscope.errors import OptionError, unknown
+from vggscope.errors import OptionError, option, unknown
 from vggscope.record import record
 from vggscope.render import bubble_plot
+from vggscope.render.compare import COLUMNS as TABLE_COLUMNS
+from vggscope.render.compare import models_text, names_text, order_text
 from vggscope.render.matplotlib_figure import Plot, literal, plain_axes
-from vggscope.units import UNKNOWN, bytes_text, count_text, short_count
+from vggscope.units import UNKNOWN, bytes_text, count_text, short_count, whole_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +39,9 @@ LONGEST_NAME = 110.0
 
 @record
 class Panel:
-    """A figure that is compared: its title, its value for a model, and that value as text."""
+    """A figure that is compared: its column, its title, its value for a model, and that value as text."""
 
+    column: str
     title: str
     value: Callable[[Compared], int | None]
     text: Callable[[int | None], str]
@@ -48,13 +52,18 @@ def _field(model: Compared) -> int | None:
 
 
 PANELS = (
-    Panel("parameters", lambda model: model.params, short_count),
-    Panel("MACs", lambda model: model.macs, short_count),
-    Panel("memory, inference", lambda model: model.inference_peak_bytes, bytes_text),
-    Panel("memory, training", lambda model: model.training_peak_bytes, bytes_text),
-    Panel("depth, layers with weights", lambda model: model.depth, count_text),
-    Panel("receptive field, pixels", _field, count_text),
+    Panel("params", "parameters", lambda model: model.params, short_count),
+    Panel("macs", "MACs", lambda model: model.macs, short_count),
+    Panel("inference_peak_bytes", "memory, inference", lambda model: model.inference_peak_bytes, bytes_text),
+    Panel("training_peak_bytes", "memory, training", lambda model: model.training_peak_bytes, bytes_text),
+    Panel("depth", "depth, layers with weights", lambda model: model.depth, count_text),
+    Panel("receptive_field", "receptive field, pixels", _field, count_text),
+    Panel("activation_bytes", "activations", lambda model: model.activation_bytes, bytes_text),
+    Panel("weight_layers", "layers with weights", lambda model: model.weight_layers, count_text),
 )
+
+USUAL = 6
+"""How many of PANELS, the first ones, are drawn if no column is named."""
 
 
 CHARTS = {
@@ -66,22 +75,22 @@ CHARTS = {
 
 def plot(comparison: Comparison, theme: str = "light", chart: str = "bars") -> Plot:
     """The models side by side, as one of CHARTS. Raises OptionError for an unknown theme or chart, for too many models,
-    and if no model has the figures.
+    for columns that are not drawn, and if no model has the figures.
     """
     models, source = _without_source(comparison.models)
-    if chart not in CHARTS:
-        raise unknown("chart", chart, CHARTS)
-    check_count(len(models))
+    check(len(models), chart, comparison.columns)
     if not models:
         raise OptionError("no model has figures to plot", "the table shows why")
     if chart == "bubbles":
         return _bubbles(replace(comparison, models=models), source, theme)
-    rows = -(-len(PANELS) // COLUMNS)
+    panels = _panels(comparison.columns)
+    footnote = _footnote(replace(comparison, models=models), panels)
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
 
     def paint(figure: Figure, theme: Theme) -> None:
-        head = "one model" if len(models) == 1 else f"{len(models)} models"
         figure.suptitle(
-            f"{head}{source}: {_title(comparison)}",
+            f"{models_text(comparison)}{source}{_order(comparison)}: {_title(comparison)}",
             x=0.01,
             ha="left",
             fontsize=TITLE,
@@ -89,17 +98,62 @@ def plot(comparison: Comparison, theme: str = "light", chart: str = "bars") -> P
             color=theme.ink,
         )
         names = [literal(model.model, LONGEST_NAME) for model in models]
-        for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, COLUMNS).flat)):
-            _draw_panel(axes, panel, models, names if place % COLUMNS == 0 else None, theme)
+        places = figure.subplots(rows, columns, squeeze=False).flat
+        for place, (panel, axes) in enumerate(zip(panels, places)):
+            _draw_panel(axes, panel, models, names if place % columns == 0 else None, theme)
+        for axes in places[len(panels) :]:
+            axes.set_visible(False)
+        if footnote:
+            figure.supxlabel(footnote, x=0.01, ha="left", fontsize=SMALL, color=theme.muted)
 
-    size = (COLUMNS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
+    size = (COLUMNS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35 + (0.25 if footnote else 0.0))
     return Plot(paint, f"{len(models)} models", size, theme_named(theme))
 
 
-def check_count(models: int) -> None:
-    """Raise OptionError for more models than a plot can have."""
+def check(models: int, chart: str, columns: Sequence[str]) -> None:
+    """Raise OptionError for an unknown chart, more models than a plot can have, and columns that are not drawn."""
+    if chart not in CHARTS:
+        raise unknown("chart", chart, CHARTS)
     if models > MOST_MODELS:
         raise OptionError(f"{models} models are too many to plot", f"name up to {MOST_MODELS}")
+    if chart == "bubbles" and columns:
+        raise OptionError(
+            "a chart of bubbles has no columns to choose",
+            f"leave out {option('columns')}, or {option('chart', 'bars')}",
+        )
+    if not _panels(columns):
+        drawn = ", ".join(typed(column) for column in TABLE_COLUMNS if column.key in {panel.column for panel in PANELS})
+        raise OptionError(f"a plot has no panel for {', '.join(columns)}", f"it draws {drawn}")
+
+
+def _panels(columns: Sequence[str]) -> list[Panel]:
+    """The panels of the named columns in their order; the usual ones if none is named."""
+    by_column = {panel.column: panel for panel in PANELS}
+    return [by_column[key] for key in columns if key in by_column] if columns else list(PANELS[:USUAL])
+
+
+def _order(comparison: Comparison) -> str:
+    return f", sorted {order_text(comparison)}" if comparison.sort else ""
+
+
+def _named(what: str, names: Sequence[str]) -> str:
+    """What holds for some models, with their names; empty if it holds for none."""
+    return f"{what}: {names_text([literal(name, LONGEST_NAME) for name in names])}" if names else ""
+
+
+def _without_figures(comparison: Comparison) -> Iterator[str]:
+    """The models that are not in a plot, and why."""
+    yield _named("cannot be built", [failure.model for failure in comparison.failures])
+    yield _named("interrupted before", comparison.missing)
+
+
+def _footnote(comparison: Comparison, panels: Sequence[Panel]) -> str:
+    """What bars alone do not tell: which models fail, have unknown figures, or are not drawn."""
+    failing = [model.model for model in comparison.models if model.failure is not None]
+    running = [model for model in comparison.models if model.failure is None]
+    not_known = [model.model for model in running if any(panel.value(model) is None for panel in panels)]
+    parts = (_named("forward pass fails", failing), _named("figure unknown (?)", not_known))
+    return "; ".join(filter(None, (*parts, *_without_figures(comparison))))
 
 
 def _without_source(models: tuple[Compared, ...]) -> tuple[tuple[Compared, ...], str]:
@@ -118,8 +172,12 @@ def _bubbles(comparison: Comparison, source: str, theme: str) -> Plot:
     drawn = bubble_plot.drawn_models(comparison)
     others = [model.model for model in comparison.models if model not in drawn]
 
+    missing = (_named("not drawn, as a figure is unknown", others), *_without_figures(comparison))
+    caption = "; ".join(filter(None, (f"{_title(comparison)}{_order(comparison)}", *missing)))
+    head = f"{models_text(comparison, len(others))}{source}"
+
     def paint(figure: Figure, theme: Theme) -> None:
-        bubble_plot.paint(figure, drawn, others, source, _title(comparison), theme)
+        bubble_plot.paint(figure, drawn, head, caption, theme)
 
     return Plot(paint, f"{len(drawn)} models", bubble_plot.SIZE, theme_named(theme))
 
@@ -139,8 +197,10 @@ def _draw_panel(axes: Axes, panel: Panel, models: Sequence[Compared], names: lis
     places = range(len(values))
     top = max((value for value in values if value is not None), default=0) or 1
     axes.barh(places, [value or 0 for value in values], height=0.66, color=theme.bar)
-    for place, value in zip(places, values):
+    for place, (model, value) in enumerate(zip(models, values)):
         text = UNKNOWN if value is None else panel.text(value)
+        if panel.column == "receptive_field" and model.sees_all:
+            text = whole_text(len(model.field_size or ()))
         axes.text((value or 0) + top * 0.02, place, text, va="center", fontsize=8, color=theme.ink)
     axes.set_title(panel.title, loc="left", fontsize=9, fontweight="bold", color=theme.ink)
     axes.set_xlim(0, top * 1.42)  # room for the longest bar's number

@@ -177,10 +177,10 @@ def save(
             write_file(path, write(result, name, Style(), columns).encode())
 
 
-def name_for(path: str, kind: str) -> str:
+def name_for(path: str, kind: str, *others: str) -> str:
     """Return the text format, or PICTURE, that a file's suffix names for a kind of result. A device gets the table.
 
-    Raises OptionError for an unknown suffix.
+    Raises OptionError for an unknown suffix, which lists the formats `others` too.
     """
     suffix = os.path.splitext(path)[1]
     form = by_suffix(suffix)
@@ -190,9 +190,8 @@ def name_for(path: str, kind: str) -> str:
         return PICTURE
     if is_special(path):
         return "table"
-    raise OptionError(
-        f"no format ends in {suffix or os.path.basename(path)!r}", f"-o takes {', '.join(suffixes(kind))}"
-    )
+    taken = (*suffixes(kind), *(f".{name}" for name in others))
+    raise OptionError(f"no format ends in {suffix or os.path.basename(path)!r}", f"-o takes {', '.join(taken)}")
 
 
 def suffixes(kind: str) -> tuple[str, ...]:
@@ -211,12 +210,12 @@ def _function(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def by_name(name: str) -> Format:
-    """Return the text format of this name. Raises OptionError for an unknown one."""
+def by_name(name: str, *others: str) -> Format:
+    """Return the text format of this name. Raises OptionError for an unknown one, which lists `others` too."""
     for form in FORMATS:
         if form.name == name:
             return form
-    raise unknown("format", name, (form.name for form in FORMATS))
+    raise unknown("format", name, (*(form.name for form in FORMATS), *others))
 
 
 def by_suffix(suffix: str) -> Format | None:
