@@ -125,15 +125,16 @@ class CodeFile:
         """Whether edits change the text: not those of a layer that was replaced after its line ran."""
         return self.applied(edits) != self.text
 
-    def line_after(self, edits: Sequence[Edit]) -> str:
-        """The first line that edits change, as it is after them; empty if it is deleted."""
-        number = self.line_number(min(edit.start for edit in edits))
-        text = self.applied(edits)
-        lines, after = self.text.splitlines(), text.splitlines()
-        if len(after) < len(lines) and self.line(number).rstrip("\r\n") not in after[number - 1 : number]:
-            return ""
-        changed = next((i for i in range(number - 1, len(after)) if i >= len(lines) or lines[i] != after[i]), None)
-        return "" if changed is None else after[changed].strip()
+    def lines_around(self, edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
+        """The lines that edits change, before and after them, without indentation."""
+        start = self._starts[self.line_number(min(edit.start for edit in edits)) - 1]
+        end = max(edit.end for edit in edits)
+        end = next((line for line in self._starts if line >= end and line > start), len(self.data))
+        rest = len(self.data) - end
+        after = self.applied(edits).encode()
+        sides = self.data[start:end], after[start : len(after) - rest]
+        before, changed = ([line.strip().decode() for line in side.splitlines()] for side in sides)
+        return before, changed
 
     def with_argument(self, call: ast.Call, names: Sequence[str], name: str, value: str | None) -> Edit | None:
         """Give a call the argument `name` with this value, or its default if that is None.
@@ -174,13 +175,14 @@ class CodeFile:
         return ()
 
     def inserted(self, node: ast.expr, texts: Sequence[str]) -> Edit:
-        """Insert elements after a node, on lines of their own if it has one."""
+        """Insert elements after a node, on lines of their own if it has one alone."""
         start, end = self.span(node)
         line = self.line(node.lineno)
         indent = line[: len(line) - len(line.lstrip())]
-        starts_line = self._starts[node.lineno - 1] + len(indent.encode()) == start
-        comma = "," if not starts_line else f",\n{indent}"
-        space = " " if not starts_line else ""
+        is_last = all(other is node or other.lineno != node.end_lineno for other in self.siblings(node))
+        has_line = self._starts[node.lineno - 1] + len(indent.encode()) == start and is_last
+        comma = f",\n{indent}" if has_line else ","
+        space = "" if has_line else " "
         return Edit(self.file, end, end, "".join(f"{comma}{space}{text}" for text in texts))
 
     def removed(self, node: ast.expr) -> Edit | None:

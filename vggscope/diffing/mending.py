@@ -119,11 +119,15 @@ def _shown_edits(
 
 
 def _line_text(source: CodeFile, edits: Sequence[Edit]) -> str:
-    line = source.line_after(edits)
-    if not line:
+    before, after = source.lines_around(edits)
+    if not any(after):
         return "delete this line"
-    is_new = all(map(_is_new_line, edits))
-    return f"add {line} after this line" if is_new else f"write {line}"
+    added = after[len(before) :]
+    if added and after[: len(before)] == before:
+        return f"add {' and '.join(added)} after this line"
+    if added and len(before) == 1:
+        return f"write {after[0]} and after it {' and '.join(added)}"
+    return f"write {next((new for old, new in zip(before, after) if old != new), after[0])}"
 
 
 def _is_new_line(edit: Edit) -> bool:
