@@ -990,6 +990,24 @@ def test_the_plot_marks_the_peak(theme: str) -> None:
     assert plot(report).render("png", dpi=40).startswith(b"\x89PNG")
 
 
+def test_no_line_between_phases_runs_through_a_text_of_the_plot() -> None:
+    from matplotlib.colors import to_hex
+    from matplotlib.figure import Figure
+
+    from vggscope.drawing.themes import theme_named
+    from vggscope.render.memory_plot import plot
+
+    figure, theme = Figure(), theme_named("dark")
+    plot(memory(network("D"), 64, budget=GpuBudget("8GiB")), "dark").paint(figure, theme)
+    (axes,) = figure.axes
+    over_lines = [text for text in axes.texts if text.get_text().startswith(("peak ", "8GiB"))]
+    assert len(over_lines) == 2
+    for text in over_lines:
+        ground = text.get_bbox_patch()
+        assert ground is not None
+        assert to_hex(ground.get_facecolor()) == theme.card
+
+
 def test_a_plot_refuses_unknown_formats_and_themes() -> None:
     from vggscope.render.memory_plot import plot
 

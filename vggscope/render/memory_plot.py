@@ -69,7 +69,8 @@ def _capacity(axes: Axes, fit: Fit, theme: Theme) -> None:
     axes.axhline(level, color=theme.ink, linewidth=1, linestyle="--")
     axes.set_ylim(0, max(axes.get_ylim()[1], level * 1.08))
     text = literal(f"{fit.gpu}: {bytes_text(fit.capacity_bytes)}")
-    annotate(axes, text, (0.004, level), (0, 3), theme.ink, xycoords=("axes fraction", "data"), fontsize=SMALL)
+    style: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "fontsize": SMALL, "bbox": _ground(theme)}
+    annotate(axes, text, (0.004, level), (0, 5), theme.ink, **style)
 
 
 def _areas(axes: Axes, report: MemoryReport, theme: Theme) -> None:
@@ -127,4 +128,10 @@ def _peak(axes: Axes, report: MemoryReport, theme: Theme) -> None:
     axes.plot([place + 0.5], [level], marker="v", color=theme.ink, markersize=6, clip_on=False)
     text = f"peak {bytes_text(report.peak_bytes)}, {literal(report.peak_at)}"
     offset, side = (-8, "right") if place > len(report.timeline) * 2 / 3 else (8, "left")
-    annotate(axes, text, (place + 0.5, level), (offset, 5), theme.ink, ha=side, fontweight="bold")
+    ground = _ground(theme)
+    annotate(axes, text, (place + 0.5, level), (offset, 5), theme.ink, ha=side, fontweight="bold", bbox=ground)
+
+
+def _ground(theme: Theme) -> dict[str, Any]:
+    """The ground of a text, so that no line between phases runs through it."""
+    return {"facecolor": theme.card, "edgecolor": "none", "pad": 1.0}
