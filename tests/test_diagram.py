@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -277,6 +278,34 @@ def test_the_table_has_the_bold_layers_of_the_paper() -> None:
     )
     assert svg_texts(drawn).count("maxpool") == 5
     assert {"132.86 M", "133.05 M", "133.64 M", "138.36 M", "143.67 M"} <= set(svg_texts(drawn))
+
+
+def test_the_table_marks_where_a_column_lacks_a_layer() -> None:
+    words = "conv3-64 conv3-64 maxpool conv3-128 conv3-128 maxpool FC-10", "conv3-64 maxpool conv3-128 conv3-128 FC-10"
+    drawn = diagram([resolve(word) for word in (*words, words[1])], "table")
+    assert_tidy(drawn)
+    cells = [
+        (part.cluster[0][0], shape) for part in drawn.picture.parts for shape in part.shapes if isinstance(shape, Text)
+    ]
+    # One convolution of stage 1 and the pool of stage 2; the last column is that before it, and lacks nothing.
+    assert [column for column, shape in cells if shape.text == "–"] == ["2", "2"]
+    assert all(shape.bold for _, shape in cells if shape.text == "–")
+    assert "Bold: differs from the column to the left; –: lacks a layer that it has." in svg_texts(drawn)
+    more = svg_texts(diagram([resolve(word) for word in reversed(words)], "table"))
+    assert "Bold: differs from the column to the left." in more
+    assert "–" not in more
+
+
+def test_the_table_heads_a_column_by_the_shortest_name_that_is_its_own() -> None:
+    def named(*names: str) -> list[str]:
+        return svg_texts(diagram([replace(column("A"), name=name, title="") for name in names], "table"))
+
+    short = named("v1/net.py:VGG", "v1/net.py:Small", "runs/vgg.pth")
+    assert short.count("VGG, Small, vgg.pth") == 1
+    assert {"VGG", "Small", "vgg.pth"} <= set(short)
+    both = named("v1/net.py:VGG", "v2/net.py:VGG")
+    assert "v1/net.py:VGG, v2/net.py:VGG" in both
+    assert {"v1/net.py:VGG", "v2/net.py:VGG"} <= set(both)
 
 
 def test_heat_colours_the_largest_fully_and_states_the_scale() -> None:

@@ -12,7 +12,7 @@ from vggscope.drawing.look import Heat, Layers, Look, heat_of
 from vggscope.drawing.picture import Line, Link, Part, Picture, Rectangle, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.stages import HEAD
-from vggscope.drawing.subject import Subject
+from vggscope.drawing.subject import Subject, without_place
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.errors import OptionError, option
 from vggscope.record import record
@@ -38,6 +38,10 @@ class _Cell:
     text: str
     layers: Layers = ()
     differs: bool = False
+
+
+ABSENT = _Cell("–", differs=True)
+"""Where a column lacks a layer that the column before has."""
 
 
 @record
@@ -79,20 +83,20 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
     one = subjects[0] if len(subjects) == 1 else None
     return page(
         title=one.title if one else "ConvNet configurations",
-        caption=one.caption if one else ", ".join(subject.title for subject in subjects),
+        caption=one.caption if one else ", ".join(_names(subjects)),
         theme=look.theme,
         size=(edges[-1], y + RULE_GAP),
         frame=tuple(frame),
         links=tuple(_links(parts)),
         parts=tuple(parts),
-        notes=tuple(_notes(subjects)),
+        notes=tuple(_notes(subjects, any(ABSENT in row.cells for row in rows))),
         heat=heat,
         framing=look.framing,
     )
 
 
 def _table_rows(subjects: tuple[Subject, ...], look: Look) -> Iterator[_TableRow]:
-    yield _TableRow(tuple(_Cell(subject.network.name) for subject in subjects), rule=2, strong=True)
+    yield _TableRow(tuple(map(_Cell, _headings(subjects))), rule=2, strong=True)
     counts = [sum(layer.kind in ("conv", "fc") for layer in subject.layers) for subject in subjects]
     yield _TableRow(tuple(_Cell(str(count)) for count in counts), "weight layers", rule=1)
     inputs = [_input(subject) for subject in subjects]
@@ -103,6 +107,18 @@ def _table_rows(subjects: tuple[Subject, ...], look: Look) -> Iterator[_TableRow
     for position, fact in enumerate(facts):
         texts = (fact.text(subject.layers, subject.report).partition(" (")[0] for subject in subjects)
         yield _TableRow(tuple(map(_Cell, texts)), fact.title, rule=1 if position == 0 else 0)
+
+
+def _headings(subjects: tuple[Subject, ...]) -> list[str]:
+    """The networks' names, those of files without their folders if that tells them apart."""
+    names = [subject.network.name for subject in subjects]
+    short = [without_place(name) for name in names]
+    return [name if short.count(own) > 1 else own for name, own in zip(names, short)]
+
+
+def _names(subjects: tuple[Subject, ...]) -> list[str]:
+    """The headings, with the literature's name of a column."""
+    return [subject.network.title or heading for subject, heading in zip(subjects, _headings(subjects))]
 
 
 def _input(subject: Subject) -> str:
@@ -124,7 +140,9 @@ def _stage(title: str, subjects: tuple[Subject, ...]) -> Iterator[_TableRow]:
     pools = [column[-1] if column and _is_pool(column[-1]) else None for column in marked]
     shared = title != HEAD and all(pools) and len({pool.text for pool in pools if pool}) == 1
     bodies = [column[:-1] if shared else column for column in marked]
-    for position, cells in enumerate(zip_longest(*bodies)):
+    for position, row in enumerate(zip_longest(*bodies)):
+        pairs = zip((None, *row), row)
+        cells = tuple(ABSENT if cell is None and before is not None else cell for before, cell in pairs)
         alike = title == HEAD and all(cells) and len({cell.text for cell in cells if cell}) == 1
         yield _TableRow(cells, title if position == 0 else "", spans=alike, rule=int(position == 0))
     if shared:
@@ -228,7 +246,7 @@ def _cell(
         fill = heat.fill(cell.layers)
         ink = theme.ink_on(fill)
     elif cell.differs:
-        fill = theme.fills[cell.layers[0].kind]
+        fill = theme.fills[cell.layers[0].kind if cell.layers else "other"]
     if fill:
         yield Rectangle(left + 3, y + 0.5, right - left - 6, ROW - 1, fill, theme.outline, 0.5)
     size, bold = (HEADING, True) if row.strong else (BODY, cell.differs)
@@ -244,9 +262,10 @@ def _links(parts: Sequence[Part]) -> Iterator[Link]:
             yield Link(one.name, other.name, ())
 
 
-def _notes(subjects: tuple[Subject, ...]) -> Iterator[str]:
+def _notes(subjects: tuple[Subject, ...], has_absent: bool) -> Iterator[str]:
     if len(subjects) > 1:
-        yield "Bold: differs from the column to the left."
+        absent = f"; {ABSENT.text}: lacks a layer that it has" if has_absent else ""
+        yield f"Bold: differs from the column to the left{absent}."
     weights = [[row for stage in s.stages for row in stage.rows if row.layer.kind in ("conv", "fc")] for s in subjects]
     hidden = [row for rows in weights for row in (rows[:-1] if rows[-1:] and rows[-1].layer.kind == "fc" else rows)]
     if hidden and all("ReLU" in row.minor for row in hidden):
