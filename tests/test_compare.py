@@ -658,7 +658,7 @@ def test_an_interruption_keeps_what_is_done_and_ends_the_processes(jobs: str, fa
     words = ("A", "E", f"{factories}:raises", *waits, "--jobs", jobs, "--sort", "params", "--columns", "model,params")
     with interrupted(signal.SIGINT, tmp_path, *words) as process:
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == 130
     assert [line.split()[0] for line in out.splitlines()[4:6]] == ["E", "A"]
     missing = re.search(r"interrupted: (\d) of 6 models are missing", " ".join(out.split()))
     assert missing is not None
@@ -691,9 +691,53 @@ def test_other_interruptions_end_it_without_output(
 def test_an_interruption_keeps_the_lines_of_a_file(factories: str, tmp_path: Path) -> None:
     target, waits = tmp_path / "x.jsonl", f"{factories}:waits('{tmp_path / 'a'}.pid')"
     with interrupted(signal.SIGINT, tmp_path, "A", "E", waits, "--jobs", "1", "-o", str(target)) as process:
-        process.communicate(timeout=60)
-    assert process.returncode == 2
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"vggscope: {target} is partial; interrupted: 1 of 3 models are missing" in err
     assert [json.loads(line)["model"] for line in target.read_text().splitlines()] == ["A", "E"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("form", ["csv", "json", "svg"])
+def test_an_interruption_says_that_a_file_is_partial(form: str, factories: str, tmp_path: Path) -> None:
+    target, waits = tmp_path / f"x.{form}", f"{factories}:waits('{tmp_path / 'a'}.pid')"
+    with interrupted(signal.SIGINT, tmp_path, "A", "E", waits, "--jobs", "1", "-o", str(target)) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1].startswith(f"vggscope: {target} is partial; interrupted: 1 of 3 models are missing: ")
+    assert target.stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal")
+def test_on_a_terminal_an_interruption_takes_the_bar_away_and_is_told_once(factories: str, tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    waits = [f"{factories}:waits('{tmp_path / name}.pid')" for name in ("a" * 50, "b" * 50)]
+    command = [sys.executable, "-c", MAIN, "compare", "A", "E", *waits, "--jobs", "2", "--columns", "params"]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    while process.poll() is None and not any(path.stat().st_size for path in tmp_path.glob("*.pid")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    shown = b""
+    with suppress(OSError):  # Linux: the other end is closed
+        while text := os.read(ours, 65536):
+            shown += text
+    os.close(ours)
+    assert process.wait(60) == 130
+    bars, table = shown.decode().rsplit("\x1b[2K", 1)
+    lines = [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", part) for part in re.split(r"[\r\n]", bars)]
+    assert max(map(len, lines)) <= 60 - len("^C^C")
+    assert "comparing" not in table
+    assert "2 models" in table
+    assert " ".join(table.split()).count("interrupted: 2 of 4 models are missing") == 1
 
 
 def test_in_python_an_interruption_is_pythons(factories: str, monkeypatch) -> None:

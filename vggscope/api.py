@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from operator import index
@@ -1303,7 +1303,8 @@ def _rows(
         yield 0, _compared_model(tasks[0])
         return
     elsewhere, left = frozenset(apart), list[int]()
-    with progress("comparing", len(tasks)) as advance:
+    # The bar goes before the processes end, which takes seconds after an interruption.
+    with ExitStack() as processes, progress("comparing", len(tasks)) as advance:
         for place, task in enumerate(tasks):
             recalled = _recalled_row(task) if place in elsewhere else None
             if place in elsewhere and recalled is None:
@@ -1311,25 +1312,40 @@ def _rows(
             else:
                 advance(printable(_name(task.model)))
                 yield place, recalled or _row(task)
-        yield from _rest(tasks, left, _processes(len(left), jobs), advance)
+        yield from _rest(tasks, left, _processes(len(left), jobs), processes, advance)
 
 
 def _rest(
-    tasks: Sequence[_Task], left: Sequence[int], processes: int, advance: Callable[[str], None]
+    tasks: Sequence[_Task], left: Sequence[int], jobs: int, processes: ExitStack, advance: Callable[[str], None]
 ) -> Iterator[tuple[int, ComparedModel | Uncompared]]:
-    """The index and the row of each model that is left, from other processes unless one is enough."""
-    if processes == 1:
+    """The index and the row of each model that is left, from `jobs` other processes, which end with `processes`, unless
+    one is enough.
+    """
+    if jobs == 1:
         for place in left:
             advance(printable(_name(tasks[place].model)))
             yield place, _row(tasks[place])
         return
-    from vggscope.workers import Died, results
+    from vggscope.workers import Died
 
-    with closing(results(f"{__name__}:_row_apart", [tasks[place] for place in left], processes)) as rows:
-        for number, row in rows:
-            name = _name(tasks[left[number]].model)
-            advance(printable(name))
-            yield left[number], _uncompared(name, ModelError(row.reason)) if isinstance(row, Died) else row
+    apart = [tasks[place] for place in left]
+    for number, row in processes.enter_context(_rows_apart(apart, jobs)):
+        name = _name(tasks[left[number]].model)
+        advance(printable(name))
+        yield left[number], _uncompared(name, ModelError(row.reason)) if isinstance(row, Died) else row
+
+
+@contextmanager
+def _rows_apart(tasks: Sequence[_Task], jobs: int) -> Iterator[Iterator[tuple[int, Any]]]:
+    """A context with the results of `_row_apart` from other processes, whose end is a step of its own."""
+    from vggscope.workers import results
+
+    processes = ExitStack()
+    try:
+        yield processes.enter_context(results(f"{__name__}:_row_apart", tasks, jobs))
+    finally:
+        with step("ending the processes"):
+            processes.close()
 
 
 def _row(task: _Task) -> ComparedModel | Uncompared:

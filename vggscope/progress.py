@@ -248,7 +248,8 @@ def _bar(what: str, steps: int, line: _Line) -> Iterator[Advance]:
         columns.append(TimeRemainingColumn(compact=True))
     columns.append(TextColumn("{task.fields[step]}", markup=False))
     # The bar keeps its stream where code below redirects stderr, and leaves stdout, which may be a file, alone.
-    console = Console(file=sys.stderr)
+    # A terminal echoes Ctrl-C at the cursor: where that wrapped, the bar would stay on the line above.
+    console = Console(file=sys.stderr, width=max(Console(file=sys.stderr).width - len("^C^C"), 20))
     bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
     with line.hidden(), bar:
         task = bar.add_task(what, total=steps, step="")

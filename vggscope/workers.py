@@ -13,8 +13,8 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -66,15 +66,17 @@ def available() -> int:
     return max(cores, 1)
 
 
-def results(function: str, values: Sequence[object], jobs: int) -> Generator[tuple[int, Any], None, None]:
-    """Yield the index and the result of each value, in the order in which they are done, from `jobs` workers.
+@contextmanager
+def results(function: str, values: Sequence[object], jobs: int) -> Iterator[Iterator[tuple[int, Any]]]:
+    """A context with the index and the result of each value, in the order in which they are done, from `jobs` workers.
 
     `function` is `package.module:name`. It takes one value and raises nothing. A worker that ends while it works
-    yields Died, and another one takes its place. All workers end with the iterator.
+    gives Died, and another one takes its place. All workers end with the context, which may take seconds.
 
-    Raises VggscopeError where no worker starts.
+    The iterator raises VggscopeError where no worker starts.
 
-    >>> sorted(results("math:sqrt", [16, 25, 36], jobs=2))
+    >>> with results("math:sqrt", [16, 25, 36], jobs=2) as found:
+    ...     sorted(found)
     [(0, 4.0), (1, 5.0), (2, 6.0)]
     """
     todo: SimpleQueue[tuple[int, object]] = SimpleQueue()
@@ -86,8 +88,7 @@ def results(function: str, values: Sequence[object], jobs: int) -> Generator[tup
     try:
         for thread in threads:
             thread.start()
-        for _ in values:
-            yield _next(done)
+        yield (_next(done) for _ in values)
     finally:
         pool.close()
         for thread in threads:

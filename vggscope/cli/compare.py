@@ -183,7 +183,8 @@ def compare(
         for _ in rows:
             pass
         emit(fleet.comparison(), output.format, output.output, theme=theme, chart=chart)
-    return _note_problems(fleet.comparison(), told=not in_lines and is_read(output.format, output.output))
+    told = not in_lines and is_read(output.format, output.output)
+    return _note_problems(fleet.comparison(), told, "the output" if output.output is None else output.output)
 
 
 def _in_lines(output: OutputOptions) -> bool:
@@ -210,8 +211,8 @@ def _until_interrupted(fleet: Fleet) -> Iterator[Compared | Uncompared]:
             raise
 
 
-def _note_problems(comparison: Comparison, told: bool) -> int:
-    """Print what is wrong, in short if stdout has `told` it, and return the exit code."""
+def _note_problems(comparison: Comparison, told: bool, target: str) -> int:
+    """Print what is wrong, in short if stdout has `told` it, and return the exit code. Data went to `target`."""
     failures, missing = comparison.failures, comparison.missing
     is_one = len(comparison.models) + len(failures) + len(missing) == 1
     code = 0
@@ -222,8 +223,11 @@ def _note_problems(comparison: Comparison, told: bool) -> int:
         note(f"vggscope: {count} cannot be compared{', as noted' if told else ''}")
         note(*(() if told else map(failure_text, failures)))
     if missing:
-        note(f"vggscope: interrupted: {missing_text(comparison)}")
-    return 2 if failures or missing else code
+        partial = "" if told else f"{target} is partial; "
+        # A terminal shows the sentence below the table.
+        note(*(() if told and sys.stdout.isatty() else [f"vggscope: {partial}interrupted: {missing_text(comparison)}"]))
+        return 128 + SIGINT
+    return 2 if failures else code
 
 
 def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:
