@@ -104,7 +104,7 @@ def _changes(code: UserCode, place: int, pairs: list[LayerPair]) -> Iterator[Can
     for edits in _uncalled(code, *both[0]):
         yield Candidate(edits, is_local=True)
     for whole in (False, True):
-        groups = [_change(code, mine, other, whole=whole) for mine, other in both]
+        groups = [change_of_call(code, mine, other, whole=whole) for mine, other in both]
         changed = [edit for group in groups if group for edit in group]
         if changed and all(group is not None for group in groups):
             sites = [place for mine, _ in both for place in _made_at(mine)[:1]]
@@ -126,7 +126,7 @@ def _made_at(node: Node) -> tuple[CodePosition, ...]:
     return node.built_at if node.module is not None else node.called_at
 
 
-def _change(code: UserCode, mine: Node, other: Node, *, whole: bool) -> list[Edit] | None:
+def change_of_call(code: UserCode, mine: Node, other: Node, *, whole: bool) -> list[Edit] | None:
     """The edits of the call that makes a layer; `whole` writes all arguments anew. None if it is not found."""
     found = code.at(_made_at(mine))
     if found is None or not isinstance(found[1], ast.Call):
@@ -154,7 +154,7 @@ def fitting(code: UserCode, place: int) -> Edits:
         if mine is None or other is None or not mine.op.is_weight_layer or mine.op == other.op or found == place:
             continue
         is_wide = mine.op.fitted(code.reference.input_shapes(other)[0]) == other.op
-        edits = _change(code, mine, other, whole=False) if is_wide else None
+        edits = change_of_call(code, mine, other, whole=False) if is_wide else None
         return tuple(edits) if edits and code.sharing(_made_at(mine)[:1]) == {mine.name} else ()
     return ()
 
@@ -249,7 +249,7 @@ def _element(code: UserCode, others: list[Node]) -> Edit | None:
         return None
     source, call = found
     names = [other.label or other.op.name.lower() for other in others]
-    texts = [with_width(layer_text(other, before), source, call, before) for other in others]
+    texts = [with_width(layer_text(other), source, call, before) for other in others]
     return source.entries_inserted(call, names, texts)
 
 

@@ -125,6 +125,12 @@ class CodeFile:
         """Whether edits change the text: not those of a layer that was replaced after its line ran."""
         return self.applied(edits) != self.text
 
+    def segment_after(self, node: ast.expr, edits: Sequence[Edit]) -> str:
+        """The text of a node after edits within it."""
+        start, end = self.span(node)
+        after = self.applied(edits).encode()
+        return after[start : len(after) - (len(self.data) - end)].decode()
+
     def lines_around(self, edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
         """The lines that edits change, before and after them, without indentation."""
         start = self._starts[self.line_number(min(edit.start for edit in edits)) - 1]
@@ -139,15 +145,15 @@ class CodeFile:
     def with_argument(self, call: ast.Call, names: Sequence[str], name: str, value: str | None) -> Edit | None:
         """Give a call the argument `name` with this value, or its default if that is None.
 
-        `names` are those of the positional arguments, in order. None if a * in the call hides where it is.
+        `names` are those of the positional arguments, in order. None if a * in the call hides where it is, and if other
+        positional arguments come after one that should have its default.
         """
         for keyword in call.keywords:
             if keyword.arg == name:
                 return self._without_argument(call, keyword) if value is None else self.replaced(keyword.value, value)
         place = names.index(name) if name in names else len(call.args)
         if place < len(call.args):
-            is_hidden = any(isinstance(argument, ast.Starred) for argument in call.args[: place + 1])
-            return None if value is None or is_hidden else self.replaced(call.args[place], value)
+            return self._with_positional(call, place, value)
         if value is None:
             return None
         _, end = self.span(call)
@@ -157,7 +163,15 @@ class CodeFile:
             return Edit(self.file, after, after, f", {name}={value}")
         return Edit(self.file, end - 1, end - 1, f"{name}={value}")
 
-    def _without_argument(self, call: ast.Call, argument: ast.keyword) -> Edit:
+    def _with_positional(self, call: ast.Call, place: int, value: str | None) -> Edit | None:
+        if any(isinstance(argument, ast.Starred) for argument in call.args[: place + 1]):
+            return None
+        if value is not None:
+            return self.replaced(call.args[place], value)
+        is_last = place == len(call.args) - 1
+        return self._without_argument(call, call.args[place]) if is_last else None
+
+    def _without_argument(self, call: ast.Call, argument: ast.expr | ast.keyword) -> Edit:
         given: list[ast.expr | ast.keyword] = sorted([*call.args, *call.keywords], key=self.span)
         place = given.index(argument)
         start, end = self.span(argument)

@@ -10,7 +10,7 @@ from vggscope.diffing.code_edits import CodeFile, Edit
 from vggscope.diffing.result import Change
 from vggscope.diffing.wording import op_text
 from vggscope.graph import Node
-from vggscope.ops.base import Op
+from vggscope.ops.base import Op, scalar
 
 
 def other_call(source: CodeFile, call: ast.Call, mine: Node, other: Node, *, whole: bool) -> Edit | None:
@@ -41,10 +41,11 @@ def other_argument(source: CodeFile, call: ast.Call, mine: Node, other: Node, at
     names = argument_names(mine)
     if attribute == "active_in":
         return source.with_argument(call, names, "training", "self.training")
-    value = other.op.arguments().get(attribute)
-    edit = source.with_argument(call, names, attribute, None if value is None else repr(value))
+    name = "padding" if attribute == "same" else attribute  # the field of padding="same"
+    value = other.op.arguments().get(name)
+    edit = source.with_argument(call, names, name, None if value is None else repr(value))
     if edit is None and value is None:  # the default, at a place where an argument must stand
-        edit = source.with_argument(call, names, attribute, repr(getattr(other.op, attribute)))
+        edit = source.with_argument(call, names, name, repr(scalar(getattr(other.op, name))))
     return edit
 
 
@@ -84,13 +85,9 @@ def has_code(other: Node) -> bool:
     return other.module is not None or other.op.is_layout or other.op.name[:1].isupper()
 
 
-def layer_text(other: Node, near: Node | None) -> str:
-    """A layer of the reference as code: a module, unless it is a function near a function."""
-    return (
-        op_text(other.op)
-        if near is not None and near.module is None and not other.op.parameters()
-        else f"nn.{op_text(other.op)}"
-    )
+def layer_text(other: Node) -> str:
+    """A layer of the reference as code: a module."""
+    return f"nn.{op_text(other.op)}"
 
 
 def with_width(text: str, source: CodeFile, call: ast.expr, before: Node | None) -> str:
@@ -133,6 +130,16 @@ def _function_call(node: Node, text: str) -> str:
     """The call of the function of an op in torch.nn.functional on an expression."""
     arguments = (f"{key}={value!r}" for key, value in node.op.arguments().items() if key != "inplace")
     return f"{_function(node)}({', '.join((text, *arguments))})"
+
+
+def call_name(source: CodeFile, call: ast.expr) -> str:
+    """What the text calls a function, as `F.relu`, or a tensor's method, as `.relu()`; empty for other expressions."""
+    if not isinstance(call, ast.Call):
+        return ""
+    func = call.func
+    if isinstance(func, ast.Attribute) and is_value(func.value):
+        return f".{func.attr}()"
+    return source.segment(func)
 
 
 def argument_of(call: ast.Call) -> ast.expr | None:

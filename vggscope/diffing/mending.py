@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from vggscope.diffing.candidates import direct_candidates, fitting
+from vggscope.diffing.candidates import change_of_call, direct_candidates, fitting
 from vggscope.diffing.code_edits import CodeFile, Edit, Edits, without_overlap
-from vggscope.diffing.layer_code import has_code, layer_text
+from vggscope.diffing.layer_code import around, call_name, has_code, layer_text
 from vggscope.diffing.module_calls import shares_weights, unused_path
 from vggscope.diffing.result import SHARING, Diff, Difference
 from vggscope.diffing.user_code import UserCode, all_nodes, read_sources
@@ -139,17 +139,33 @@ def _in_words(code: UserCode, place: int, difference: Difference) -> str:
     pairs = code.pairs(place)
     mine, other = pairs[0]
     if other is None:
-        return f"leave out {op_text(mine.op)}{_more(len(pairs))}" if mine is not None else ""
+        return f"leave out {_named(code, mine)}{_more(len(pairs))}" if mine is not None else ""
     if mine is None:
         return _added(code, [node for _, node in pairs if node is not None])
     if (code.is_sharing(place) or mine.op == other.op) and shares_weights(code, mine, other):
         if len(pairs) > 1:
             return "give each of these layers a module of its own"
-        what = f"module of its own: {layer_text(other, mine)}" if _is_called_again(code, mine) else "weight of its own"
+        what = f"module of its own: {layer_text(other)}" if _is_called_again(code, mine) else "weight of its own"
         return f"give it a {what}"
     attribute = difference.changes[0].attribute if difference.changes else ""
     is_code = attribute not in _WITHOUT_CODE and mine.op != other.op and has_code(other)
-    return f"write {layer_text(other, mine)}" if is_code else ""
+    text = _changed_call(code, mine, other) if mine.module is None else layer_text(other)
+    return f"write {text}" if is_code and text else ""
+
+
+def _named(code: UserCode, mine: Node) -> str:
+    """A layer of ours as its line names it: a module by its arguments, a function by its call."""
+    if mine.module is not None:
+        return op_text(mine.op)
+    found = code.at(mine.called_at)
+    name = call_name(*found) if found is not None else ""
+    return f"the call of {name} for {mine.title}" if name else mine.title
+
+
+def _changed_call(code: UserCode, mine: Node, other: Node) -> str:
+    """The call of a function with the arguments of the reference's layer; empty if it is not found."""
+    found, edits = code.at(mine.called_at), change_of_call(code, mine, other, whole=False)
+    return found[0].segment_after(found[1], edits) if found is not None and edits else ""
 
 
 def _is_called_again(code: UserCode, mine: Node) -> bool:
@@ -167,8 +183,14 @@ def _added(code: UserCode, others: list[Node]) -> str:
     if not has_code(others[0]):
         return ""
     shown = others if len(others) <= MOST_SHOWN_LAYERS and all(map(has_code, others)) else others[:1]
-    layers = ", ".join(layer_text(other, before) for other in shown) + _more(len(others) - len(shown) + 1)
+    layers = ", ".join(_added_text(code, other, before) for other in shown) + _more(len(others) - len(shown) + 1)
     return f"add {layers}{where}"
+
+
+def _added_text(code: UserCode, other: Node, before: Node | None) -> str:
+    """A layer to add as code: a module, unless it is a function after a function."""
+    found = code.at(before.called_at) if before is not None and before.module is None else None
+    return layer_text(other) if found is None or other.op.parameters() else around(other, "x", found[0])
 
 
 def _more(count: int) -> str:

@@ -615,7 +615,7 @@ class Op:
         Fields with `repr=False` are not arguments of torch.
         """
         return {
-            field.name: _scalar(getattr(self, field.name))
+            field.name: scalar(getattr(self, field.name))
             for field in fields(self)
             if field.repr and getattr(self, field.name) != field.default
         }
@@ -638,8 +638,12 @@ def _literal(text: str) -> object:
         return text
 
 
-def _scalar(value: object) -> object:
-    """(3, 3) as 3, which torch takes too and people write."""
+def scalar(value: object) -> object:
+    """(3, 3) as 3, which torch takes too and people write.
+
+    >>> scalar((3, 3)), scalar((3, 1))
+    (3, (3, 1))
+    """
     return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
 
 
