@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -431,6 +432,26 @@ def test_a_folder_that_cannot_be_made_is_no_cache(monkeypatch: pytest.MonkeyPatc
     assert remembered(WORD, STORED, load) == load.network
     assert remembered(WORD, STORED, load) == load.network
     assert load.count == 2
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "a file"])
+def test_verbose_says_once_why_nothing_is_remembered(
+    vggscope, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    if place == "a file":
+        place = str(tmp_path / place)
+        Path(place).touch()
+    monkeypatch.setenv("VGGSCOPE_CACHE", place)
+    monkeypatch.setattr(cache, "_unusable", set())
+    words = ("compare", "torchvision:alexnet", "torchvision:vgg1[16]", "--columns", "params")
+    quiet = vggscope(*words)
+    assert (quiet.code, quiet.err) == (0, "")
+    monkeypatch.setattr(cache, "_unusable", set())
+    told = vggscope(*words, "-v")
+    assert (told.code, told.out) == (0, quiet.out)
+    (line,) = [line for line in told.err.splitlines() if "remembered" in line]
+    assert line.startswith(f"vggscope: nothing is remembered in {place}: ")
+    assert line.endswith((os.strerror(errno.ENOTDIR), "it is a file"))
 
 
 def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,11 @@ def step(what: str) -> Iterator[None]:
         _log("INFO", f"{what}: {perf_counter() - begun:.3f} s")
 
 
+def remark(text: str) -> None:
+    """Log a line at INFO."""
+    _log("INFO", text)
+
+
 def _log(level: str, text: str) -> None:
     """Log a line. Where nobody has imported logging, nobody reads it.
 

@@ -3,7 +3,8 @@
 The user's cache folder (or the one that VGGSCOPE_CACHE names) has one file for each model and its options. The name of
 a file is a digest of everything that the Network depends on, which is also its first line: the word, the options, the
 installed packages, this package's own files, and the files of the user's code. A file that is damaged, or somebody
-else's, is written again. Whatever goes wrong with the cache is ignored without a message: the model is then loaded.
+else's, is written again. Whatever goes wrong with the cache is ignored, and the model is then loaded: only the log says
+why nothing can be written.
 
 More kinds of files spare what follows from these: the figures of a model that `compare` shows, the names of all models
 of a library, their published numbers of parameters, and the keys and shapes of a model's state dict.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vggscope.files import mark_used, remove_oldest, replace_file
 from vggscope.graph import Network
+from vggscope.progress import remark
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def remembered(word: str, options: BuildOptions, load: Callable[[], Network], or
         is_declined = _declined.pop()
     # A forward that fails may do so for want of memory, and a file may have changed while it was run.
     if entries and network.failure is None and not is_declined and entries == _entries(word, options, origin):
-        with suppress(Exception):
+        with _remarked():
             _write(*entries[0 if network.answers_any else -1], packed(network))
     return network
 
@@ -119,7 +121,7 @@ def remembered_figures(
         row = compute()
         entry = _figures_entry(word, options, batch, dtype)
         if entry is not None:
-            with suppress(Exception):
+            with _remarked():
                 _write(*entry, packed(row))
     return row
 
@@ -156,7 +158,7 @@ def _remembered_json(
     if held is None:
         held = load()
         if entry is not None and held:
-            with suppress(Exception):
+            with _remarked():
                 _write(*entry, json.dumps(held).encode())
     return held
 
@@ -170,7 +172,7 @@ def recalled_keys(word: str, num_classes: int | None, unpack: Callable[[bytes], 
 
 def remember_keys(word: str, num_classes: int | None, data: bytes) -> None:
     """Store the keys and shapes of a library's model with this number of classes, if that is possible."""
-    with suppress(Exception):
+    with _remarked():
         _write(*_plain_entry(word, KEYS, repr(num_classes), "keys"), data)
 
 
@@ -333,6 +335,25 @@ def _read(path: str, head: bytes, unpack: Callable[[bytes], Held]) -> Held | Non
             mark_used(path)
             return held
     return None
+
+
+@contextmanager
+def _remarked() -> Iterator[None]:
+    """Ignore an entry that cannot be written within the context. The log has one line for the folder that is why."""
+    try:
+        yield
+    except OSError as error:
+        place = folder()
+        if place is not None and place not in _unusable:
+            _unusable.add(place)
+            why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+            remark(f"nothing is remembered in {place}: {why}")
+    except Exception:  # noqa: S110 - an entry that would not read back
+        pass
+
+
+_unusable: set[str] = set()
+"""The folders of which the log has an error."""
 
 
 def _data(path: str) -> bytes:
