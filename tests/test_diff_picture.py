@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.test_replicas import MISTAKES, RIGHT, against_its_column
 from vggscope.cli.app import run
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
+from vggscope.diffing.wording import is_style
 from vggscope.drawing import Diagram
 from vggscope.drawing.diff import diagram
 from vggscope.drawing.diff.legend import listed_indices
@@ -439,3 +441,24 @@ def test_an_svg_loads_no_heavy_package(tmp_path: Path) -> None:
 )
 def test_the_attribute_of_a_change_is_written_in_full(ours: str, reference: str, attribute: str) -> None:
     assert attribute in svg_texts(diagram(diff(ours, reference)))
+
+
+@pytest.mark.parametrize("word", ["functional.py:Net", "written_otherwise.py:Resized", "blocks.py:vgg"])
+def test_folds_count_the_harmless_differences_of_the_list(tmp_path: Path, word: str) -> None:
+    """Beside one that matters, so that the others are folded; other names and layers in place or not are alike."""
+    file, _, name = word.partition(":")
+    source = (REPLICAS / file).read_text()
+    (tmp_path / file).write_text(source.replace("max_pool2d", "avg_pool2d").replace("MaxPool2d", "AvgPool2d"))
+    result = against_its_column(f"{tmp_path / file}:{name}")
+    assert result.verdict == "different"
+    rows = shown_rows(result, marks(result), listed_indices(result, fold=True), fold=True)
+    counted = Counter[str]()
+    for row in rows:
+        texts = row.texts if not isinstance(row, MarkedRow) else ()
+        counted.update({text.partition(" ")[2]: int(text.partition(" ")[0].replace(",", "")) for text in texts})
+    shown = [row.row for row in rows if isinstance(row, MarkedRow)]
+    (line,) = [text for text in svg_texts(diagram(result)) if "harmless difference" in text]
+    listed = {what: int(count) for count, what in re.findall(r"(\d+) ([a-z][a-z ]*)", line.partition(": ")[2])}
+    of_list = sum(count for what, count in listed.items() if what not in ("in name", "in inplace"))
+    harmless = {i for i, d in enumerate(result.differences) if d.effect == "none" and not is_style(d)}
+    assert counted["harmless"] + sum(row.difference in harmless for row in shown) == of_list > 0

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from vggscope.diffing.result import Change, Diff, Row, RowLayer
-from vggscope.diffing.wording import value_text
+from vggscope.diffing.wording import is_style, value_text
 from vggscope.drawing.diff.marks import MOST_LISTED, Mark, is_harmless
 from vggscope.drawing.fonts import text_width
 from vggscope.drawing.layer import shape
@@ -165,9 +165,12 @@ def _counts(run: Sequence[Row], diff: Diff) -> Iterator[str]:
 
 
 def _word(row: Row, diff: Diff) -> str:
-    if row.sign in "=?":
-        return "alike" if row.sign == "=" else "not reached"
-    return "differ" if _has_effect(row, diff) or row.difference is None else "harmless"
+    """What a row counts as; other names, and layers in place or not, are alike."""
+    if row.sign == "?":
+        return "not reached"
+    if row.difference is None or is_style(diff.differences[row.difference]):
+        return "alike" if row.sign == "=" else "differ"
+    return "differ" if _has_effect(row, diff) else "harmless"
 
 
 def _has_effect(row: Row, diff: Diff) -> bool:
