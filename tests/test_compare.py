@@ -567,6 +567,33 @@ def test_modules_stay_in_this_process() -> None:
     assert [model.params for model in found.models] == [sum(p.numel() for p in net.parameters())] * 3
 
 
+def test_modules_of_one_class_have_names_of_their_own() -> None:
+    small, large = torchvision.models.resnet18(), torchvision.models.resnet34()
+    found = api.compare(small, large, "A", large, api.network("A"), sort="params", order="ascending")
+    params = [sum(p.numel() for p in net.parameters()) for net in (small, large)]
+    names = {
+        "ResNet": params[0],
+        "ResNet 2": params[1],
+        "ResNet 3": params[1],
+        "A": EXACT["A"][1],
+        "A 2": EXACT["A"][1],
+    }
+    assert [model.model for model in found] == list(names)
+    assert {name: found[name].params for name in names} == names
+    (largest,) = api.compare(small, large, sort="params", top=1)
+    assert largest.model == "ResNet 2"
+    assert api.fleet(small, large).names == ("ResNet", "ResNet 2")
+
+
+def test_a_module_that_fails_has_the_name_of_its_row() -> None:
+    halfway = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(5, 2))
+    found = api.compare(
+        nn.Sequential(nn.Conv2d(3, 4, 3)), halfway, nn.Sequential(nn.Linear(5, 2)), input_size=(3, 8, 8)
+    )
+    assert [(model.model, model.failure is None) for model in found] == [("Sequential", True), ("Sequential 2", False)]
+    assert [failure.model for failure in found.failures] == ["Sequential 3"]
+
+
 # Lines.
 
 

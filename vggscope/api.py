@@ -409,6 +409,8 @@ def compare(
     `jobs` is how many processes work on words that run code, None for the cores if that is worthwhile; with 1 all is
     done in this process, which knows what your program registered or changed.
 
+    Of several modules of one class, or Networks of one name, the second is called `ResNet 2`, and so on.
+
     A model that cannot be built does not stop the rest: it is among the result's `failures`. If only one model is
     named, its error is raised. Raises ModelError for a word that names no model, and OptionError where there is nothing
     to compare.
@@ -475,9 +477,10 @@ def fleet(
         raise OptionError(
             "no model to compare", f"name one, such as torchvision:resnet18, or add {option('paper', True)}"
         )
-    tasks = [_Task(model, inputs, options, batch, dtype, names_options()) for model in named]
+    names = _names(named)
+    tasks = [_Task(model, name, inputs, options, batch, dtype, names_options()) for model, name in zip(named, names)]
     rows = _rows(tasks, _run_apart(named, building, jobs), jobs)
-    return Fleet([_name(model) for model in named], rows, batch, paper_columns, ranking, shown)
+    return Fleet(names, rows, batch, paper_columns, ranking, shown)
 
 
 def grid(
@@ -1209,6 +1212,7 @@ class _Task:
     """A model to compare, for `_row`. `names_options` is whether messages name options of the command line."""
 
     model: Model
+    name: str
     inputs: Inputs | None
     options: ModelOptions
     batch: int
@@ -1310,7 +1314,7 @@ def _rows(
             if place in elsewhere and recalled is None:
                 left.append(place)
             else:
-                advance(printable(_name(task.model)))
+                advance(printable(task.name))
                 yield place, recalled or _row(task)
         yield from _rest(tasks, left, _processes(len(left), jobs), processes, advance)
 
@@ -1323,14 +1327,14 @@ def _rest(
     """
     if jobs == 1:
         for place in left:
-            advance(printable(_name(tasks[place].model)))
+            advance(printable(tasks[place].name))
             yield place, _row(tasks[place])
         return
     from vggscope.workers import Died
 
     apart = [tasks[place] for place in left]
     for number, row in processes.enter_context(_rows_apart(apart, jobs)):
-        name = _name(tasks[left[number]].model)
+        name = tasks[left[number]].name
         advance(printable(name))
         yield left[number], _uncompared(name, ModelError(row.reason)) if isinstance(row, Died) else row
 
@@ -1357,7 +1361,7 @@ def _row(task: _Task) -> ComparedModel | Uncompared:
         signal = received()
         if signal is not None:
             raise Stopped(signal) from None
-        return _uncompared(_name(task.model), error)
+        return _uncompared(task.name, error)
 
 
 def _naming_as(task: _Task) -> AbstractContextManager[None]:
@@ -1377,7 +1381,8 @@ def _compared_model(task: _Task) -> ComparedModel:
 
     def compute() -> ComparedModel:
         network = _network(task.model, task.inputs, task.options, _peaks(task.dtype, task.batch))
-        return compared(network, task.batch, task.dtype)
+        row = compared(network, task.batch, task.dtype)
+        return row if isinstance(task.model, str) else replace(row, model=task.name)
 
     if isinstance(task.model, str):
         return figures(task.model, _building(task), task.batch, task.dtype, compute)
@@ -1405,6 +1410,20 @@ def _uncompared(name: str, error: Exception) -> Uncompared:
         return Uncompared(name, error.problem, error.remedy)
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return Uncompared(name, text, "this is a defect of vggscope; a summary of the model shows where")
+
+
+def _names(models: Sequence[Model]) -> list[str]:
+    """The names of models. Modules and Networks with a name that another model has get a number: `ResNet 2`."""
+    names: list[str] = []
+    taken = {model for model in models if isinstance(model, str)}
+    for model in models:
+        name, number = _name(model), 1
+        while name in taken and not isinstance(model, str):
+            number += 1
+            name = f"{_name(model)} {number}"
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def _word(model: Model) -> str:
