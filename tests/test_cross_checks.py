@@ -40,9 +40,10 @@ from vggscope.cross_checks.torchinfo import BIASES, COMPLEX, UNSEEN
 from vggscope.cross_checks.torchvision import model_name
 from vggscope.cross_checks.verification import Answer, Figure, Verification, verify
 from vggscope.errors import ModelError
-from vggscope.graph import INPUT, Network, module_node, one_input
+from vggscope.graph import INPUT, Network, Node, module_node, one_input
 from vggscope.inputs import InputSize
 from vggscope.ops.convolution import Convolution
+from vggscope.ops.recorded import Unknown
 from vggscope.render.formats import write
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
@@ -950,3 +951,54 @@ class PaddedByWord(nn.Module):
 def test_norms_and_named_paddings_are_explained(kind: Callable[[], nn.Module]) -> None:
     net = kind()
     assert verify(trace(net, (3, 8, 8), "net"), net).agrees is True
+
+
+class Shortcut(nn.Module):
+    """No chain, with a table that only its file has."""
+
+    def __init__(self, table: float) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.register_buffer("table", torch.full((4, 1, 1), table))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x) * self.table
+        return x + self.second(x)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("suffix", [".pt2", ".pt", ".json", "network"])
+def test_a_graph_that_is_no_chain_is_run_op_by_op(tmp_path: Path, suffix: str) -> None:
+    image, model = torch.zeros(1, 3, 8, 8), Shortcut(0.5).eval()
+    path = str(tmp_path / f"net{suffix}")
+    if suffix == ".pt2":
+        torch.export.save(torch.export.export(model, (image,)), path)
+    elif suffix == ".pt":
+        torch.jit.trace(model, image).save(path)
+    elif suffix == ".json":
+        Path(path).write_text(write(vggscope.lock(model, input_size=(1, 3, 8, 8)), "json"))
+    traced = vggscope.network(model, input_size=(1, 3, 8, 8))
+    result = vggscope.verify(*((traced,) if suffix == "network" else (path, (1, 3, 8, 8))))
+    macs = 64 * 9 * 4 * (3 + 4)
+    answers = {(figure.name, answer.witness): answer.value for figure in result.figures for answer in figure.answers}
+    ours = {figure.name: figure.ours for figure in result.figures}
+    assert (ours["params"], ours["macs"]) == (4 * 28 + 4 * 37, macs)
+    assert result.agrees
+    assert answers == {("macs", "torch"): macs}
+    reasons = {(skipped.witness, skipped.figure): skipped.reason for skipped in result.skipped}
+    assert "op by op" in reasons["autograd", "receptive_fields"]
+    assert "10 figures" not in str(result)
+    assert "9 figures of torch, torchinfo, fvcore, torch's memory tracker, autograd: the network" in str(result)
+
+
+def test_a_network_that_nothing_runs_is_compared_with_what_is_published() -> None:
+    network = resolve("torchvision:vgg11")
+    last = network.nodes[-1]
+    unknown = Unknown("Magic", (network.shapes[last.name],), network.shapes[last.name])
+    changed = replace(network, nodes=(*network.nodes, Node("magic", unknown, (last.name,))), output=None)
+    result = verify(changed)
+    answers = {(figure.name, answer.witness): answer for figure in result.figures for answer in figure.answers}
+    assert answers["params", "torchvision"].difference == 0
+    assert {witness for _, witness in answers} <= {"torchvision", "paper"}
+    (reason,) = {skipped.reason for skipped in result.skipped if skipped.witness == "torch"}
+    assert "magic is a call of Magic, for which there is no call of torch's to run" in reason

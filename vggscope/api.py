@@ -814,9 +814,10 @@ def receptive_fields(
 
 def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack[ModelOptions]) -> Verification:
     """Return our figures beside those of torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore,
-    torchvision and the paper, each difference explained. A module passed in stays as it is.
+    torchvision and the paper, each difference explained. A module passed in stays as it is. The network of a file that
+    is no chain of torch.nn's modules is run op by op, which tells its MACs; tools that need a module are skipped.
 
-    Raises ModelError where there is no module and none can be built, and ShapeError for a model that does not run.
+    Raises ModelError where the module cannot be built or copied, and ShapeError for a model that does not run.
 
     >>> verification = verify("conv3-8 maxpool FC-10", input_size=(3, 32, 32))
     >>> verification.agrees, [figure.name for figure in verification.figures][:2]
@@ -824,13 +825,25 @@ def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack
     """
     from vggscope.cross_checks.verification import REFERENCE_TOOLS
     from vggscope.cross_checks.verification import verify as ask_tools
+    from vggscope.sources.resolve import runs_code
 
     steps = tuple(replace(step, on_gpu=on_gpu) for step in _peaks(None, 1) for on_gpu in (True, False))
     given = _inputs(input_size, options)
     runnable = _network(model, given, options, steps, backward=True).require_runnable()
     with _preserved(model, runs_fakes=True), progress("asking", len(REFERENCE_TOOLS)) as advance:
-        module = None if isinstance(model, Network) else build(model, input_size, **options)
-        return ask_tools(runnable, module, advance, given if given is not None and given.data is not None else None)
+        is_read = isinstance(model, Network) or (isinstance(model, str) and not runs_code(model))
+        module = None if is_read else build(model, input_size, **options)
+        data = given if given is not None and given.data is not None else None
+        return ask_tools(runnable, module, advance, data, partial(_program_of, model, given, options))
+
+
+def _program_of(model: Model, given: Inputs | None, options: ModelOptions) -> nn.Module | None:
+    """The module that runs the program in a file call by call; None for any other model."""
+    from vggscope.sources.resolve import runner_of
+
+    if not isinstance(model, str) or model.lower().endswith(".onnx"):  # which another runtime runs
+        return None
+    return getattr(runner_of(model, _source_options(given, options)), "module", None)
 
 
 def memory(

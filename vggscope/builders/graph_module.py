@@ -114,7 +114,7 @@ def _slot(
             keys[name] = next(free)
         return keys[name]
     if value.number is None or value.shapes:
-        raise refusal(network, node.title, "reads a constant whose values are not known")
+        raise refusal(network, node.title, "reads a constant whose values are not kept")
     slot = next(free)
     numbers[slot] = value.number
     return slot
@@ -149,6 +149,11 @@ def graph_module(tape: GraphTape) -> nn.Module:
     except KeyError as error:  # torch refuses a tensor named like an attribute of nn.Module
         raise ModelError(f"{printable(tape.network.name)} cannot be run: {printable(error.args[0])}", REMEDY) from None
     return built.eval()
+
+
+def has_steps(module: nn.Module) -> bool:
+    """Whether a module runs the steps of a tape."""
+    return isinstance(module, _class())
 
 
 @cache

@@ -63,4 +63,4 @@ def _params(network: Network, module: nn.Module) -> ReportedFigure:
     return ReportedFigure(published.params_millions * MILLION, rounded_to=MILLION)
 
 
-REFERENCE_TOOL = ReferenceTool(name="paper", title="the paper's Table 2", reports={PARAMS: _params})
+REFERENCE_TOOL = ReferenceTool(name="paper", title="the paper's Table 2", reports={PARAMS: _params}, runs=False)

@@ -65,7 +65,8 @@ class ReferenceTool:
     `reports` has a function for each figure. It takes the network and a copy of its module in evaluation mode, and may
     raise any exception. The copy is on the meta device; for parameters and MACs it may be on the CPU. `explain` has,
     for a figure that the tool counts by another convention, a function that computes the difference from the network.
-    It takes the tool's value too, for tools with several conventions.
+    It takes the tool's value too, for tools with several conventions. A tool that does not run the module, `runs` is
+    false, knows what is published.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ReferenceTool:
     reports: Mapping[str, Report]
     explain: Mapping[str, Explain] = field(default_factory=dict)
     package: str = ""
+    runs: bool = True
 
 
 def without_data(module: nn.Module) -> nn.Module:

@@ -83,4 +83,5 @@ REFERENCE_TOOL = ReferenceTool(
     reports={PARAMS: _params, MACS: _macs},
     explain={PARAMS: unread_parameters},
     package="torchvision",
+    runs=False,
 )

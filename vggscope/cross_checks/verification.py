@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vggscope.analysis.cost import backward_macs, costs, total_macs
 from vggscope.analysis.memory.simulate import peaks
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
+from vggscope.builders.graph_module import graph_module, has_steps, tape_of
 from vggscope.builders.module import module as build_module
 from vggscope.cross_checks import autograd, flop_counter, fvcore, memory_tracker, paper, torchinfo, torchvision
 from vggscope.cross_checks.reference_tool import (
@@ -31,7 +32,7 @@ from vggscope.cross_checks.reference_tool import (
     run_copy,
     without_data,
 )
-from vggscope.errors import ModelError, printable
+from vggscope.errors import ModelError, VggscopeError, printable
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.recorded import is_pre_hook
@@ -65,6 +66,10 @@ OUTCOMES = (AGREES, EXPLAINED, DISAGREES, UNCHECKED)
 """Of a comparison: equal within the tool's rounding, different for known reasons to the last digit, different, or not
 compared.
 """
+
+
+RUN_BY_OPS = "the network is no chain of torch.nn's modules: it is run op by op, which tells its MACs alone"
+"""Why tools that look at modules, or at what they keep, are skipped."""
 
 
 @record
@@ -140,6 +145,7 @@ def verify(
     module: nn.Module | None = None,
     progress: Callable[[str], None] = lambda title: None,
     inputs: InputSpec | None = None,
+    program: Callable[[], nn.Module | None] = lambda: None,
 ) -> Verification:
     """Compare a network's figures with those of every reference tool.
 
@@ -147,21 +153,28 @@ def verify(
     traced on, if they are not its own. `progress` is called with each tool's title before it runs. The tools' output is
     suppressed.
 
-    Raises ModelError if there is no module and none can be built, or if the module cannot be copied.
+    Without a module, a network that is no chain of modules is run op by op, which tells its MACs alone; the tools that
+    need more are skipped. `program` makes what runs a file so with all that it holds, or returns None.
+
+    Raises ModelError if the module cannot be copied.
     """
     ours = _our_figures(network)
     answers: dict[str, list[Answer]] = {name: [] for name in ours}
     skipped = []
     with suppress_output():
-        empty = _without_data(network, module, inputs)
+        empty, lacking = _without_data(network, module, inputs, program)
     packed = _packed(network, module)
     with suppress_output():
-        executed = on_cpu(empty) if _runs_faster_on_cpu(network) else empty
-        outside = _called_outside(network, executed)
+        executed = on_cpu(empty) if not lacking and _runs_faster_on_cpu(network) else empty
+        outside = "" if lacking else _called_outside(network, executed)
     for tool in REFERENCE_TOOLS:
         progress(tool.title)
         for figure in tool.reports:
             copy = executed if figure in (PARAMS, MACS, BACKWARD_MACS) else empty
+            counts_ops = tool is flop_counter.REFERENCE_TOOL and figure == MACS
+            if lacking and tool.runs and not (counts_ops and has_steps(empty)):
+                skipped.append(Skipped(tool.name, figure, lacking))
+                continue
             reported = _reported(tool, figure, network, copy, outside)
             if isinstance(reported, ReportedFigure):
                 if figure == PARAMS:
@@ -263,19 +276,33 @@ def _our_figures(network: Network) -> Mapping[str, int | None]:
     }
 
 
-def _without_data(network: Network, module: nn.Module | None, inputs: InputSpec | None) -> nn.Module:
-    """The network's module on the meta device, with the inputs that it was traced on."""
+def _without_data(
+    network: Network, module: nn.Module | None, inputs: InputSpec | None, program: Callable[[], nn.Module | None]
+) -> tuple[nn.Module, str]:
+    """The network's module on the meta device, with the inputs that it was traced on.
+
+    Of a network that is no chain of modules, it is the one that runs its ops, or an empty one, with the reason.
+    """
     if module is not None:
         try:
             copy = without_data(unwrapped(module, network.name))
             source = module if inputs is None else attach(copy, inputs)
-            return attach(copy, inputs_of(source, network))
+            return attach(copy, inputs_of(source, network)), ""
         except Exception as error:
             raise ModelError(f"{printable(network.name)} cannot be copied for the reference tools: {error}") from error
-    from torch import device
+    from torch import device, nn
 
-    with device("meta"):
-        return build_module(network).eval()
+    try:
+        with device("meta"):
+            return build_module(network).eval(), ""
+    except ModelError:
+        pass
+    try:
+        built = program()
+        with device("meta"):
+            return built or graph_module(tape_of(network)), RUN_BY_OPS
+    except VggscopeError as error:
+        return nn.Module(), error.problem
 
 
 def _reported(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from vggscope.analysis.tensors import sizes_text
 from vggscope.cross_checks.reference_tool import ReferenceTool
@@ -14,6 +15,7 @@ from vggscope.cross_checks.verification import (
     UNCHECKED,
     Answer,
     Figure,
+    Skipped,
     Verification,
 )
 from vggscope.document import Block, Column, Document, Item, Items, Note, Table, data_table
@@ -40,10 +42,7 @@ def document(verification: Verification) -> Document:
     )
     if reasons:
         blocks.append(Items(reasons))
-    blocks += [
-        Note(f"skipped: {_title(skipped.witness)}, {TITLES[skipped.figure]}: {skipped.reason}", "warning")
-        for skipped in verification.skipped
-    ]
+    blocks += [Note(f"skipped: {text}", "warning") for text in _skipped(verification.skipped)]
     blocks.append(Note(_verdict(verification), "verdict"))
     rows = (
         (figure.name, answer.witness, figure.ours, answer.value, answer.difference, answer.agrees, answer.reason)
@@ -93,6 +92,21 @@ def _reason(figure: Figure, answer: Answer) -> Item:
         return Item("=", f"{title}: {answer.reason}")
     reason = answer.reason or "no reason is known"
     return Item("!", f"{title}: {count_text(answer.difference)} from ours: {reason}")
+
+
+def _skipped(all_skipped: Sequence[Skipped]) -> Iterator[str]:
+    """Each skipped figure with the reason. Several tools that share one are listed before it."""
+    tools: dict[str, dict[str, None]] = {}
+    for skipped in all_skipped:
+        tools.setdefault(skipped.reason, {})[_title(skipped.witness)] = None
+    for skipped in all_skipped:
+        sharing = tools[skipped.reason]
+        if len(sharing) == 1:
+            yield f"{_title(skipped.witness)}, {TITLES[skipped.figure]}: {skipped.reason}"
+        elif sharing:
+            figures = sum(other.reason == skipped.reason for other in all_skipped)
+            yield f"{figures} figures of {', '.join(sharing)}: {skipped.reason}"
+            sharing.clear()
 
 
 def _title(name: str) -> str:

@@ -26,6 +26,11 @@ class ProgramRunner(FileRunner):
         self._held: dict[str, Tensor] = self._module.state_dict()
 
     @property
+    def module(self) -> Any:
+        """The module that runs the program's calls one by one."""
+        return self._module
+
+    @property
     def engine(self) -> str:
         """What runs it, with the version."""
         import torch
