@@ -246,6 +246,10 @@ def test_a_column_from_a_file(vggscope, tmp_path) -> None:
     found = json.loads(vggscope("summary", f"{path}:small", "-f", "json").out)
     assert found["model"] == "small"
     assert found["totals"]["params"] == 8 * 27 + 8 + 8 * 49 * 10 + 10
+    unnamed = vggscope("summary", str(path))
+    advised = unnamed.err.rpartition("as in ")[2].strip()
+    assert (unnamed.code, "columns.toml holds columns: small" in unnamed.err) == (2, True)
+    assert vggscope("summary", advised).code == 0
     missing = vggscope("summary", f"{path}:large")
     assert (missing.code, "it has small" in missing.err) == (2, True)
     path.write_text('[columns]\nsmall = "conv3-8"\nyear = 2014\n')

@@ -655,7 +655,7 @@ def test_an_unknown_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="no layers"):
         diagram(Network("empty", one_input((1, 3, 8, 8)), ()))
     with pytest.raises(OptionError, match="one model at a time"):
-        diagram([network, network])
+        diagram([network, network], style="blocks")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingTool, match="on PATH"):
         diagram(network, engine="system")
@@ -678,3 +678,14 @@ def test_the_table_of_one_network_cuts_no_text_and_names_it_once() -> None:
     assert "224 × 224 RGB image" in texts
     assert texts.count("A (VGG-11)") == 1
     assert "132,863,336 parameters, 7.61 GMACs, input 3 × 224 × 224" in texts
+
+
+def test_several_models_are_a_table_unless_a_style_is_named(vggscope, tmp_path: Path) -> None:
+    assert vggscope("diagram", "A", "B", "-o", str(tmp_path / "chosen.svg")).code == 0
+    assert vggscope("diagram", "A", "B", "--style", "table", "-o", str(tmp_path / "named.svg")).code == 0
+    assert (tmp_path / "chosen.svg").read_text() == (tmp_path / "named.svg").read_text()
+    refused = vggscope("diagram", "A", "B", "--style", "blocks", "-o", str(tmp_path / "x.svg"))
+    assert (refused.code, "style blocks draws one model at a time" in refused.err) == (2, True)
+    assert vggscope("diagram", "A", "-o", str(tmp_path / "one.svg")).code == 0
+    assert vggscope("diagram", "A", "--style", "blocks", "-o", str(tmp_path / "blocks.svg")).code == 0
+    assert (tmp_path / "one.svg").read_text() == (tmp_path / "blocks.svg").read_text()

@@ -281,3 +281,21 @@ def test_a_reader_of_stdout_as_a_file_may_go_away() -> None:
         ran.stdout.read(10)
         ran.stdout.close()
         assert (ran.wait(60), ran.stderr.read()) == (0, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="the system has no /dev/fd")
+@pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/1"])
+@pytest.mark.parametrize(
+    "words", [("summary", "FC-5", "--input", "8", "-f", "json"), ("build", "FC-5", "--input", "8"), ("diagram", "A")]
+)
+def test_stdout_that_is_a_file_is_written_where_it_stands(tmp_path: Path, target: str, words: tuple[str, ...]) -> None:
+    with (tmp_path / "out").open("wb") as file:
+        file.write(b"before\n")
+        file.flush()
+        ran = subprocess.run([*PROGRAM, *words, "-o", target], stdout=file, stderr=subprocess.PIPE, check=True)
+        file.seek(0, os.SEEK_END)
+        file.write(b"after\n")
+    piped = subprocess.run([*PROGRAM, *words, "-o", "/dev/stdout"], capture_output=True, check=True)
+    assert (tmp_path / "out").read_bytes() == b"before\n" + piped.stdout + b"after\n"
+    assert ran.stderr.decode() == f"wrote {target}\n"

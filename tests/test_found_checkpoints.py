@@ -711,3 +711,13 @@ def test_a_linear_layer_keeps_its_features_for_another_input(
         with pytest.raises(ShapeError, match="1,024 features are expected, the input has 1,296") as caught:
             vggscope.summary(path, input_size=other).totals  # noqa: B018
         assert str(fits) in caught.value.remedy
+
+
+@pytest.mark.parametrize(("name", "kind"), [("net.prototxt", "an architecture of Caffe"), ("my.toml", "columns")])
+def test_a_file_without_weights_is_named_for_what_it_is(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_text('name: "net"\n' if name == "net.prototxt" else '[columns]\ntiny = "FC-5"\n')
+    with pytest.raises(CheckpointError) as raised:
+        vggscope.inspect(tmp_path / name)
+    assert kind in raised.value.problem
+    assert "no weights" in raised.value.problem
+    assert "summary" in raised.value.remedy

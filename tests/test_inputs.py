@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from tests.test_diagram import svg_texts
+from vggscope.api import lock
 from vggscope.errors import ModelError, OptionError, ShapeError, naming_options
 from vggscope.explorer.data import facts
 from vggscope.inputs import Inputs, InputSize, parse_batch_axis, parse_input
@@ -374,7 +375,7 @@ def test_tensors_from_python() -> None:
 def test_several_sizes_from_python() -> None:
     found = vggscope.summary(Labelled(), [(2, 3, 16, 16), (2, 1)], dtypes=[torch.float32, "int64"])
     assert shapes(found) == [("image", (2, 3, 16, 16), "float32"), ("label", (2, 1), "int64")]
-    with pytest.raises(OptionError, match="1 dtypes for 2 sizes"):
+    with pytest.raises(OptionError, match="1 dtype for 2 sizes"):
         vggscope.summary(Labelled(), [(3, 16, 16), (1,)], dtypes=["int64"])
     with pytest.raises(OptionError, match="input_size: unknown dtype 'floaty'"):
         vggscope.summary(Labelled(), [(3, 16, 16), (1,)], dtypes=["float32", "floaty"])
@@ -834,3 +835,98 @@ def test_a_size_of_gigabytes_allocates_nothing() -> None:
     assert all(tensor.is_meta for tensor in inputs.tensors())
     summary = vggscope.summary(module, input_size=(3, 100_000, 100_000))
     assert summary.totals.macs == 8 * 27 * 99_998**2
+
+
+@pytest.mark.parametrize("dtypes", ["int64", torch.int64, ["int64"], (torch.int64,)])
+def test_one_dtype_is_that_of_one_size(dtypes: object) -> None:
+    network = vggscope.network(nn.Sequential(nn.Embedding(10, 4)), input_size=(1, 5), dtypes=dtypes)
+    assert (network.inputs[0].dtype, network.shapes[network.end]) == ("int64", (1, 5, 4))
+
+
+@pytest.mark.parametrize("given", [{"input_size": (2, 3, 8, 8)}, {"input_data": torch.zeros(2, 3, 8, 8)}])
+@pytest.mark.parametrize("axis", [4, 9, -1, True])
+def test_a_batch_axis_that_no_input_has_is_refused(given: dict[str, object], axis: int) -> None:
+    with pytest.raises(OptionError, match=rf"batch_axis.{axis}\b.*(the input has 4 axes|is not an axis)"):
+        vggscope.network(nn.Sequential(nn.Conv2d(3, 4, 3)), batch_axis=axis, **given)
+
+
+def test_a_batch_axis_that_one_of_the_inputs_has_is_taken() -> None:
+    class Both(nn.Module):
+        def forward(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+            return x * factor
+
+    network = vggscope.network(Both(), input_data=(torch.zeros(5, 3, 2), torch.zeros(())), batch_axis=2)
+    assert [given.batch_axis for given in network.inputs] == [2, None]
+
+
+@pytest.mark.parametrize("model", ["net.py", "conv3-8"])
+def test_the_command_line_refuses_a_batch_axis_that_no_input_has(
+    vggscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text("from torch import nn\ndef net(): return nn.Sequential(nn.Conv2d(3, 4, 3))\n")
+    ran = vggscope("summary", model, "--input", "3x8x8", "--batch-axis", "9")
+    assert ran.code == 2
+    assert ran.err.splitlines()[0] == "vggscope: --batch-axis 9: the input has 4 axes, the batch among them"
+
+
+class Read(nn.Module):
+    """Reads its argument as `read` does."""
+
+    def __init__(self, read: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.read = nn.Conv2d(3, 4, 3), read
+
+    def forward(self, given: Any) -> Tensor:
+        return self.conv(self.read(given))
+
+
+@pytest.mark.parametrize(
+    ("read", "data"),
+    [
+        (lambda batch: batch["image"], {"image": torch.zeros(1, 3, 8, 8)}),
+        (lambda pair: pair[0] + pair[1], [torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)]),
+        (lambda image: image, {"image": torch.zeros(1, 3, 8, 8)}),
+    ],
+)
+def test_the_advice_for_arguments_that_forward_does_not_have_works(read: Callable[[Any], Tensor], data: object) -> None:
+    model = Read(read)
+    with pytest.raises(ModelError) as raised:
+        vggscope.network(model, input_data=data)
+    name, _, value = raised.value.remedy.partition("as in ")[2].partition("=")
+    advised = {name: eval(value, {"torch": torch})}
+    assert vggscope.network(model, **advised).nodes[-1].op.name == "Conv2d"
+
+
+def test_no_size_is_advised_on_which_forward_fails() -> None:
+    with pytest.raises(ModelError) as raised:
+        vggscope.network(Read(lambda three: three[0] + three["key"]), input_data=[torch.zeros(1, 3, 8, 8)] * 3)
+    assert "input_size" not in raised.value.remedy
+    with naming_options(), pytest.raises(ModelError) as raised:
+        vggscope.network(nn.Sequential(nn.Conv2d(3, 4, 3)), Inputs((InputSize(()),)).sizes)
+    assert raised.value.remedy == "--input gives another size, as in --input 3x224x224"
+
+
+def test_a_number_for_each_sample_is_advised_of_a_single_input() -> None:
+    class Column(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.unsqueeze(1))
+
+    table = Column(1, 2)
+    with naming_options(), pytest.raises(ModelError) as raised:
+        vggscope.network(table, (InputSize(()),))
+    advised = raised.value.remedy.partition("--input ")[2].partition(" ")[0]
+    assert "is one number for all samples" in raised.value.remedy
+    assert vggscope.network(table, (parse_input(advised),)).nodes[-1].op.name == "Linear"
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".json"])
+def test_a_file_of_an_image_takes_its_side(vggscope, tmp_path: Path, suffix: str) -> None:
+    path, model = tmp_path / f"net{suffix}", nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
+    if suffix == ".pt2":
+        torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 8, 8),)), path)
+    else:
+        path.write_text(write(lock(model, input_size=(1, 3, 8, 8)), "json"))
+    for size in ("8", "3x8x8"):
+        found = json.loads(vggscope("summary", str(path), "--input", size, "-f", "json").out)
+        assert (found["input_shape"], found["layers"][-1]["output_shape"]) == ([1, 3, 8, 8], [1, 4 * 36])

@@ -38,7 +38,7 @@ from vggscope.errors import (
     unknown,
 )
 from vggscope.graph import Network, input_sizes
-from vggscope.inputs import Inputs, InputSize, parse_dtype
+from vggscope.inputs import Inputs, InputSize, check_batch_axis, parse_dtype
 from vggscope.progress import progress, step
 from vggscope.record import record
 from vggscope.recorded_step import StepRequest
@@ -540,7 +540,7 @@ def grid(
 def diagram(
     *models: Model,
     input_size: InputSizes | None = None,
-    style: Style = "blocks",
+    style: Style | None = None,
     theme: Theme = "light",
     annotate: Sequence[Annotation] | None = None,
     heat: Heat | None = None,
@@ -558,7 +558,7 @@ def diagram(
     depth: int | None = None,
     **options: Unpack[ModelOptions],
 ) -> Diagram:
-    """Draw a model, or several `models` side by side with `style="table"`.
+    """Draw a model, in the style `blocks` unless set, or several `models` side by side in the style `table`.
 
     `.save("vgg16.svg")` writes the picture, `.source` is its DOT, and a notebook shows it. `theme` names its colours.
     `annotate` names the figures beside the layers, `heat` the one that their colour shows. `fold` draws equal blocks in
@@ -680,9 +680,10 @@ def export(
     """
     from vggscope.builders.initialisation import check_draw, initialised
     from vggscope.builders.save import save
+    from vggscope.files import is_special
 
     check_draw(init, seed)
-    if not force and os.path.isfile(path):
+    if not force and os.path.isfile(path) and not is_special(os.fspath(path)):
         raise OutputError(
             f"{os.fspath(path)} is there already", f"{option('force', True)} overwrites it, or name another file"
         )
@@ -1454,8 +1455,9 @@ INPUT_OPTIONS = ("input_data", "dtypes", "batch_axis")
 def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | None:
     """The inputs of forward that the caller gives, None without any. Raises OptionError for an invalid size."""
     batch_axis, data = options.get("batch_axis", 0), options.get("input_data")
-    if not isinstance(batch_axis, (int, type(None))):
-        raise OptionError(f"batch_axis {batch_axis!r} is not an axis", "it is a number, or None without a batch")
+    is_axis = isinstance(batch_axis, int) and not isinstance(batch_axis, bool) and batch_axis >= 0
+    if batch_axis is not None and not is_axis:
+        raise OptionError(f"batch_axis {batch_axis!r} is not an axis", "it is 0, 1, ..., or None without a batch")
     if data is not None:
         if input_size is not None:
             raise OptionError("input_size and input_data", "give one of them")
@@ -1466,9 +1468,13 @@ def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | No
             raise OptionError(f"{named} without a size of the input", f"add {option('input_size')}")
         return None
     sizes = _sizes(input_size)
-    dtypes = [parse_dtype(dtype) for dtype in options.get("dtypes") or ()]
+    if all(size.batched is not None for size in sizes):
+        check_batch_axis(batch_axis, [len(size.shape) + (not size.batched) for size in sizes])
+    given: object = options.get("dtypes") or ()
+    dtypes = [parse_dtype(dtype) for dtype in (given if isinstance(given, (tuple, list)) else (given,))]
     if dtypes and len(dtypes) != len(sizes):
-        raise OptionError(f"{len(dtypes)} dtypes for {len(sizes)} sizes", "give one dtype for each size")
+        several = f"{len(dtypes)} dtype{'s' * (len(dtypes) > 1)} for {len(sizes)} size{'s' * (len(sizes) > 1)}"
+        raise OptionError(several, "give one dtype for each size")
     return Inputs(tuple(replace(s, dtype=d) for s, d in zip(sizes, dtypes)) if dtypes else sizes, batch_axis)
 
 

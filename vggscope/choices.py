@@ -151,12 +151,12 @@ class ModelOptions(WordOptions, total=False):
 
     `input_data` is what forward is called with, in place of `input_size`: a tensor, a tuple of positional arguments or
     a dict of keyword arguments, which may hold lists and dicts of tensors. A NumPy array stands for its tensor.
-    `dtypes` are torch's dtypes, or their names, of the sizes in `input_size`. `batch_axis` is the axis of the batch, 0
-    if left out, None for none.
+    `dtypes` are torch's dtypes, or their names, of the sizes in `input_size`; one is that of a single size.
+    `batch_axis` is the axis of the batch, 0 if left out, None for none.
     """
 
     input_data: object
-    dtypes: Sequence[object] | None
+    dtypes: object
     batch_axis: int | None
 
 

@@ -98,8 +98,8 @@ def open_whole(path: str) -> Iterator[BinaryIO]:
     """Open a file to write, which gets its name when the context ends. Raises OutputError on failure."""
     with (
         _errors_explained(path),
-        nullcontext(path) if is_special(path) else replacement(path) as target,
-        open(target, "wb") as file,
+        nullcontext(_descriptor(path) or path) if is_special(path) else replacement(path) as target,
+        open(target, "wb", closefd=isinstance(target, str)) as file,
     ):
         yield file
 
@@ -122,7 +122,11 @@ def whole_file(path: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="vggscope-") as folder:
             temporary = os.path.join(folder, os.path.basename(path))
             yield temporary
-            with open(temporary, "rb") as source, open(path, "wb") as target:
+            descriptor = _descriptor(path)
+            with (
+                open(temporary, "rb") as source,
+                open(descriptor or path, "wb", closefd=descriptor is None) as target,
+            ):
                 shutil.copyfileobj(source, target)
 
 
@@ -157,12 +161,27 @@ def _temporary(folder: str) -> Iterator[str]:
 
 
 def is_special(path: str) -> bool:
-    """Whether a path is a device, a pipe or a socket, which must not be replaced."""
+    """Whether a path is a device, a pipe or a socket, which must not be replaced.
+
+    So is that of an open file, such as /dev/stdout, which others may write to as well.
+    """
+    if _descriptor(path) is not None:
+        return True
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _descriptor(path: str) -> int | None:
+    """The number of the open file that a path names, as /dev/stdout and /dev/fd/3 do; None for any other path."""
+    named = {"/dev/stdout": 1, "/dev/stderr": 2}.get(path)
+    match = re.fullmatch(r"/(?:dev|proc/self)/fd/([1-9]\d{0,5})", path, re.ASCII)
+    number = named if match is None else int(match[1])
+    if number is None or not os.path.lexists(path):
+        return None
+    return number
 
 
 def _mode(target: str) -> int:

@@ -59,7 +59,15 @@ class InputSize:
         ((1, 5, 16), (1, 5, 16))
         >>> InputSize((4, 5, 16), batched=None).for_stated(("batch", 5, 16), 0)
         (1, 5, 16)
+
+        A single number is the side of an image with the channels that the file states.
+
+        >>> InputSize((32,)).for_stated(("batch", 3, "h", "w"), 0)
+        (1, 3, 32, 32)
         """
+        channels = stated[1] if len(stated) == 4 and batch_axis == 0 else None
+        if isinstance(channels, int) and len(self.shape) == 1 and not self.batched:
+            return (1, channels, *self.shape * 2)
         is_whole = len(self.shape) == len(stated) and (self.batched is None or self.shape == tuple(stated))
         if self.batched or batch_axis is None or not is_whole:
             return self.for_one(batch_axis)
@@ -154,6 +162,18 @@ def parse_batch_axis(text: str) -> int | None:
     if not re.fullmatch(r"\d", text, re.ASCII):
         raise OptionError(f"{option('batch_axis')} {text}: no axis", "write 0, 1, ... or none")
     return int(text)
+
+
+def check_batch_axis(batch_axis: int | None, axes: Sequence[int]) -> None:
+    """Raise OptionError for a batch axis that no input has; `axes` are their numbers of axes, the batch among them.
+
+    Inputs without axes are numbers for all samples.
+    """
+    most = max(axes, default=0)
+    if batch_axis and batch_axis >= most:
+        problem = f"{option('batch_axis', batch_axis)}: the input has {most} axes, the batch among them"
+        places = f"give one of {', '.join(map(str, range(most)))}, or " if most > 1 else ""
+        raise OptionError(problem, f"{places}leave {option('batch_axis')} out")
 
 
 def _sides(text: str) -> tuple[int, ...] | None:

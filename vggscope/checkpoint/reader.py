@@ -192,6 +192,13 @@ def _unsupported(head: bytes, path: str) -> CheckpointError:
             return CheckpointError(f"it is {kind}", remedy)
     if path.endswith((".py", ".ipynb")):
         return CheckpointError("it is Python code, no file of weights", "summary and the other commands read it")
+    if path.endswith(".prototxt"):
+        remedy = "summary and the other commands read it; give the .caffemodel with its weights"
+        return CheckpointError("it is an architecture of Caffe and holds no weights", remedy)
+    if path.endswith(".toml"):
+        return CheckpointError(
+            "it holds columns and no weights", "summary and the other commands read one as FILE.toml:NAME"
+        )
     # Its bytes are not shown: `vggscope mcp` may be asked for any file, and a model's suffix does not make it one.
-    remedy = "copy or download it again; .onnx, .caffemodel, .t7, .prototxt and .pt2 are known by their suffix"
+    remedy = "copy or download it again; .onnx, .caffemodel, .t7 and .pt2 are known by their suffix"
     return CheckpointError("it is neither a file of torch.save nor a safetensors file", remedy)

@@ -10,19 +10,25 @@ import typer
 from vggscope import api
 from vggscope.choices import Annotation, Direction, Engine, Heat, PictureFormat, Style, Theme
 from vggscope.cli.options import OUTPUT, THEME_WORDS, THEMES, ModelFlags, Models, flag, option
-from vggscope.cli.output import note, note_failures
+from vggscope.cli.output import note_failures, note_written
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
 from vggscope.progress import step
 from vggscope.record import record
-from vggscope.units import bytes_text
 
 
 @record
 class _Look:
     """Options."""
 
-    style: Annotated[Style, option("STYLE", ", ".join(get_args(Style)) + ".", "vggscope.drawing:STYLES")] = "blocks"
+    style: Annotated[
+        Style | None,
+        option(
+            "STYLE",
+            ", ".join(get_args(Style)) + "; blocks if left out, table for several models.",
+            "vggscope.drawing:STYLES",
+        ),
+    ] = None
     theme: Annotated[Theme, option("THEME", THEME_WORDS, THEMES)] = "light"
     annotate: Annotated[
         str | None,
@@ -82,7 +88,7 @@ def diagram(
 
     Example: vggscope diagram E -o vgg19.svg
 
-    Example: vggscope diagram A B C D E --style table --theme paper -o table1.pdf
+    Example: vggscope diagram A B C D E --theme paper -o table1.pdf
     """
     suffix = Path(output).suffix or (".svg" if is_special(output) else "")
     form = suffix.lower().removeprefix(".")
@@ -94,5 +100,5 @@ def diagram(
     with step(f"writing {output}"):
         data = picture.render(form, dpi)
         write_file(output, data)
-    note(f"wrote {output} ({bytes_text(len(data))})")
+    note_written(output)
     return note_failures(*(network.failure for network in networks))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from vggscope.choices import Theme
 from vggscope.document import Style
 from vggscope.errors import OutputError, printable, unknown
-from vggscope.files import open_whole
+from vggscope.files import is_special, open_whole
 from vggscope.graph import failure_remedy
 from vggscope.progress import step
 from vggscope.render.formats import by_name, kind_of, name_for, save, write
@@ -153,6 +153,6 @@ def note_failures(*failures: str | None, told: bool = False, model: str = "") ->
 
 
 def note_written(path: str) -> None:
-    """Print which file was written, and its size."""
-    size = f" ({bytes_text(os.path.getsize(path))})" if os.path.isfile(path) else ""
-    note(f"wrote {path}{size}")
+    """Print which file was written, and its size; that of a device, a pipe or stdout is not known."""
+    is_file = not is_special(path) and os.path.isfile(path)
+    note(f"wrote {path} ({bytes_text(os.path.getsize(path))})" if is_file else f"wrote {path}")

@@ -98,7 +98,7 @@ class Diagram(Drawn):
 
 def diagram(
     networks: Network | Sequence[Network],
-    style: str = "blocks",
+    style: str | None = None,
     theme: str = "light",
     *,
     annotate: Sequence[str] | None = None,
@@ -116,7 +116,7 @@ def diagram(
     font: str | None = None,
     depth: int | None = None,
 ) -> Diagram:
-    """Draw a network, or several side by side.
+    """Draw a network, or several side by side. Without a `style` these are a table, and one network is blocks.
 
     `annotate` names the facts beside the layers, `heat` the one that their colour shows (FACTS). `fold` draws repeated
     modules once, with their number. `direction` is LR (the default) or TB. `width` is the largest width in points: a
@@ -130,6 +130,7 @@ def diagram(
     installed.
     """
     drawn = (networks,) if isinstance(networks, Network) else tuple(networks)
+    style = style or ("table" if len(drawn) > 1 else "blocks")
     _check("style", style, tuple(STYLES))
     _check("theme", theme, tuple(THEMES))
     _check("direction", direction or "LR", DIRECTIONS)

@@ -456,10 +456,10 @@ TOOLS = (
         "diagram",
         "Picture of a model",
         "Draw a model as a PNG image (the default) or as the text of an SVG, DOT or TeX file. Several models are drawn"
-        " with style=table.",
+        " with style=table, which is the one if left out.",
         {
             "models": MODELS,
-            "style": _one_of(Style, "blocks if left out."),
+            "style": _one_of(Style, "blocks if left out, table of several models."),
             "theme": _one_of(Theme, "light if left out."),
             "annotate": _some_of(Annotation, "Figures beside the layers."),
             "heat": _one_of(Heat, "The figure that the strength of the colour shows."),

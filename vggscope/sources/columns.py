@@ -12,8 +12,8 @@ from vggscope.vgg.options import BuildOptions
 
 
 def claims(word: str) -> bool:
-    """Whether the word names a column of Table 1, or a TOML file and something in it."""
-    return config_named(word) is not None or ".toml:" in word.lower()
+    """Whether the word names a column of Table 1, or a TOML file, with a column in it or without."""
+    return config_named(word) is not None or ".toml:" in word.lower() or word.lower().endswith(".toml")
 
 
 def load(word: str, options: BuildOptions) -> Network:
@@ -22,7 +22,7 @@ def load(word: str, options: BuildOptions) -> Network:
     if named is None:
         from vggscope.vgg.toml import read_config
 
-        path, _, name = word.rpartition(":")
+        path, _, name = word.rpartition(":") if ".toml:" in word.lower() else (word, "", "")
         return network_of_config(name, parse(read_config(path, name)), options)
     config, batch_norm = named[0], named[1] or options.batch_norm
     name = config + ("_bn" if batch_norm else "")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from vggscope.errors import OptionError, names_options, option
 from vggscope.graph import Network
-from vggscope.inputs import Inputs, InputSize
+from vggscope.inputs import Inputs, InputSize, check_batch_axis
 from vggscope.ops.base import Shape
 from vggscope.trace.parts import parts_of, tensors_of
 from vggscope.trace.preserve import stored_tensors
@@ -242,6 +242,7 @@ def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
         )
     for tensor in inputs.tensors():
         _check_layout(tensor)
+    check_batch_axis(batch_axis, [tensor.dim() for tensor in inputs.tensors()])
     return inputs
 
 
@@ -270,6 +271,7 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
     """
     import torch
 
+    given_axis = batch_axis
     batch_axis = 1 if batch_axis == 0 and _takes_steps_first(module) else batch_axis
     sides_only = all(len(size.shape) == 1 for size in sizes)
     include_batch = bool(sizes) and _holds_batch(module, sizes[0].shape)
@@ -287,9 +289,9 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
         return torch.empty(shape, dtype=dtype, device="meta")
 
     args = tuple(zeros(size) for size in sizes if not size.name)
-    return _in_one_argument(
-        module, CallInputs(args, {size.name: zeros(size) for size in sizes if size.name}, batch_axis)
-    )
+    inputs = CallInputs(args, {size.name: zeros(size) for size in sizes if size.name}, batch_axis)
+    check_batch_axis(given_axis, [tensor.dim() for tensor in inputs.tensors()])
+    return _in_one_argument(module, inputs)
 
 
 def _in_one_argument(module: nn.Module, inputs: CallInputs) -> CallInputs:

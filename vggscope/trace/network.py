@@ -42,7 +42,7 @@ from vggscope.trace.inputs import (
     takes_images,
 )
 from vggscope.trace.kept_outside import restoring_outside
-from vggscope.trace.other_forms import NESTED_REMEDY, other_form
+from vggscope.trace.other_forms import NESTED_REMEDY, argument_form, other_form, runs_with_numbers
 from vggscope.trace.parts import listed_once, tensors_of
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import Run, run
@@ -364,7 +364,7 @@ def _checked(module: nn.Module, result: Run) -> Network:
     if not advice and network.failure.kind == "size" and result.inputs.names:
         advice = _each_argument(module)
     if network.failure.kind == "size":
-        advice = _number_hint(network) or advice
+        advice = _number_hint(result) or advice
     own = network.failure.advice
     # That forward takes another form of input says more than which number would fit.
     first, second = (advice, own) if network.failure.kind == "size" else (own, advice)
@@ -375,21 +375,24 @@ def _checked(module: nn.Module, result: Run) -> Network:
     return replace(network, failure=failure)
 
 
-def _number_hint(network: Network) -> str:
-    """Return how to give a number for each sample, if an input is a single one; empty if none is."""
+def _number_hint(result: Run) -> str:
+    """Return how to give a number for each sample, if an input is a single one and forward takes that; else empty."""
+    network = result.network
     single = next((given for given in network.inputs if not given.shape), None)
-    if single is None:
+    if single is None or not runs_with_numbers(result):
         return ""
     one = f"{single.label} is one number for all samples"
     if names_options():
-        return f"{one}: {option('input_size', f'{single.label}=:{single.dtype or network.dtype}')} gives one for each"
+        label = single.label if len(network.inputs) > 1 else next(iter(result.inputs.kwargs), "")
+        name = f"{label}=" if label else ""
+        return f"{one}: {option('input_size', f'{name}:{single.dtype or network.dtype}')} gives one for each"
     return f"{one}: the size (1,) in input_size gives one for each"
 
 
 def _advice(module: nn.Module, result: Run, failure: Failure) -> str:
     """Return the remedy for a failure before the first layer with weights; empty for the remedy of its kind."""
     if not fits_signature(module, result.inputs):
-        return _argument_hint(module)
+        return _argument_hint(module, result)
     if isinstance(result.error, NotImplementedError) and not defines_forward(module):
         return "define forward in the class, or name the module that calls it"
     ran = bool(result.network.nodes)
@@ -422,14 +425,11 @@ def _size_hint(module: nn.Module, given: Shape) -> str:
     return f"{option('input_size')} gives another size{example}"
 
 
-def _argument_hint(module: nn.Module) -> str:
-    """Return forward's signature, and options that pass tensors for the first layer as its arguments."""
-    likeliest = next(iter(candidates(module)), CallInputs())
-    example = likeliest.options if fits_signature(module, likeliest) else ""
-    size = "size without the batch" if names_options() else "size"
-    others = _each_argument(module) or "give input_data in Python"
-    how = f"give each argument's {size}, as in {example}" if example else others
-    return f"it takes {forward_signature(module)}: {how}"
+def _argument_hint(module: nn.Module, result: Run) -> str:
+    """Return forward's signature, and options that pass tensors as its arguments."""
+    signature = forward_signature(module)
+    known = argument_form(result, signature, next(iter(candidates(module)), CallInputs()))
+    return known or f"it takes {signature}: {_each_argument(module) or NESTED_REMEDY}"
 
 
 def _mixes_batch(network: Network) -> bool:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
 
 from vggscope.errors import names_options, option
-from vggscope.trace.inputs import CallInputs
+from vggscope.trace.inputs import CallInputs, fits_signature
 from vggscope.trace.run import Run, run
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LIST_LENGTHS = (2, 3, 1, 4)
 """Lengths of the lists to try, the likeliest first."""
@@ -38,6 +42,35 @@ def other_form(failed: Run) -> str:
                 return f"forward takes {what}: {_how_to_give(inputs)}"
         keys = _missing_keys(failed, given.for_samples(1))
     return f"forward takes a dict with {', '.join(keys)}: {_how_to_give_dict(keys)}" if keys else ""
+
+
+def argument_form(failed: Run, signature: str, likeliest: CallInputs) -> str:
+    """Return the remedy for a call whose arguments forward does not have; empty if none is known to run.
+
+    What was given may be the only argument, as a dict or a list. Else forward may take the `likeliest` inputs.
+    """
+    given = failed.inputs.for_samples(1)
+    several = len(given.args) > 1 and not given.kwargs
+    whole = dict(given.kwargs) if given.kwargs and not given.args else list(given.args) if several else None
+    forms = (*((replace(given, args=(whole,), kwargs={}),) if whole else ()), likeliest)
+    with catch_warnings():
+        simplefilter("ignore")
+        for inputs in forms:
+            if fits_signature(failed.module, inputs) and _runs(failed, inputs):
+                one = "the size" if inputs is likeliest else "it as one argument"
+                return f"it takes {signature}: give {one}, as in {_how_to_give(inputs)}"
+    return ""
+
+
+def runs_with_numbers(failed: Run) -> bool:
+    """Return whether a run that failed works with a number for each sample in place of one for all."""
+
+    def with_sample(tensor: Tensor) -> Tensor:
+        return tensor if tensor.dim() else tensor.reshape(1)
+
+    with catch_warnings():
+        simplefilter("ignore")
+        return _error(failed, failed.inputs.map(with_sample)) is None
 
 
 def _how_to_give_dict(keys: list[str]) -> str:

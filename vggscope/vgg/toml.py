@@ -25,6 +25,9 @@ def read_config(path: str, name: str) -> str:
     Raises ModelError where the file cannot be read, is not TOML, or has no such column.
     """
     columns = _columns(path)
+    if not name:
+        first = next(iter(columns), "NAME")
+        raise ModelError(f"{path} holds columns: {', '.join(columns) or 'none'}", f"name one, as in {path}:{first}")
     if name not in columns:
         near = nearest(name, columns)
         raise ModelError(f"{path} has no column {name!r}{near}", f"it has {', '.join(columns) or 'none'}")

@@ -235,12 +235,7 @@ def _given_by_name(model: OnnxModel, given: Sequence[GivenInput], batch_axis: in
 
 
 def _fitted(info: ValueInfo, stated: Sequence[int | str | None], shape: Shape, batch_axis: int | None) -> Shape:
-    """A given shape, of which a single number is the side of an image.
-
-    Raises ShapeError unless it has the sizes that the file fixes; the batch is not compared.
-    """
-    if len(stated) == 4 and len(shape) == 2 and isinstance(stated[1], int):
-        shape = (shape[0], stated[1], shape[1], shape[1])
+    """A given shape. Raises ShapeError unless it has the sizes that the file fixes; the batch is not compared."""
     pairs = enumerate(zip(stated, shape))
     fits = (axis == batch_axis or not isinstance(size, int) or size == have for axis, (size, have) in pairs)
     if len(shape) != len(stated) or not all(fits):
