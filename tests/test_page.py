@@ -121,6 +121,29 @@ def chosen_everywhere(page: Page, label: str) -> None:
         assert (plot.get_attribute("aria-valuetext") or "").startswith(f"{label}: ")
 
 
+COLUMNS_IN_SIGHT = """() => [...document.querySelectorAll('.scroll')].filter((at) => at.clientWidth).map((frame) => {
+  const { left } = frame.getBoundingClientRect();
+  const cells = [...frame.querySelectorAll('thead th')].filter((cell) => cell.getBoundingClientRect().width);
+  const ends = cells.map((cell) => cell.getBoundingClientRect().right - left - frame.clientWidth);
+  return [frame.querySelector('table').id, ends, frame.scrollWidth - frame.clientWidth];
+})"""
+
+
+@pytest.mark.parametrize("word", ["D", "torchvision:resnet18"])
+def test_no_column_of_a_table_is_cut_at_rest(word: str, opened: Open) -> None:
+    page = opened(word, width=1400)
+    for width in (1400, 1000, 760):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(200)
+        tables = page.evaluate(COLUMNS_IN_SIGHT)
+        assert {"layers", "memory-kinds"} <= {name for name, _, _ in tables}
+        for name, ends, hidden in tables:
+            # The last column in sight ends where the frame does, and the next ones are reached by scrolling.
+            assert min(abs(end) for end in ends) < 1.5 or hidden < 1.5, (width, name)
+            assert (max(ends) < 1.5) == (hidden < 1.5), (width, name)
+            assert width < 1400 or hidden < 1.5, name
+
+
 def test_selecting_a_layer_anywhere_selects_it_everywhere(opened: Open) -> None:
     page = opened("D")
     chosen_everywhere(page, "conv5_3")

@@ -64,4 +64,19 @@ function onWidth(element, run) {
   })).observe(element);
 }
 
+// Let a frame whose table is wider end where one of its columns does: half a column would look like the end of the table.
+function endWithColumn(frame) {
+  const content = frame.firstElementChild;
+  const fit = eachFrame(() => {
+    frame.style.maxWidth = '';
+    const { left } = content.getBoundingClientRect();
+    const ends = findAll('thead th', content).map((cell) => cell.getBoundingClientRect().right - left);
+    const whole = ends.filter((end) => end <= frame.clientWidth + 1);
+    // With one column alone there is no room to scroll in.
+    if (1 < whole.length && whole.length < ends.length) frame.style.maxWidth = `${Math.max(...whole)}px`;
+  });
+  const observer = new ResizeObserver(fit);
+  [frame.parentElement, content].forEach((element) => observer.observe(element));
+}
+
 const facts = (items) => items.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)]);

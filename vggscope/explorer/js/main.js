@@ -70,6 +70,7 @@ startMemory();
 startMaps();
 startCompare();
 startExports();
+findAll('.scroll').forEach(endWithColumn);
 window.addEventListener('hashchange', fromAddress);
 if (!fromAddress()) select(firstChoice(), false);
 document.documentElement.dataset.ready = 'true';
