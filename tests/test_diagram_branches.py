@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,21 @@ def test_volumes_draw_the_connections_that_skip_solids() -> None:
     assert arcs(residual(2)) == [("layer1.0", "layer1.1"), ("stem", "layer1.0")]
     # A concatenation is drawn with the map before it.
     assert arcs(skipping()) == [("m0.conv3", "m4.conv3"), ("m1.conv3", "m3.conv3")]
+
+
+def test_a_volume_of_another_size_or_of_another_group_has_its_channels() -> None:
+    drawn = diagram(resolve("torchvision:resnet50"), "volumes")
+    texts = svg_texts(drawn)
+    # Above a height and a width stand the channels, also where the map before has as many.
+    areas = [place for place, text in enumerate(texts) if re.fullmatch(r"[\d,]+ × [\d,]+", text)]
+    assert len(areas) == 7
+    assert all(re.fullmatch(r"[\d,]+", texts[place - 1]) for place in areas)
+    # The pool before has 64 channels too, the first block 256.
+    start = texts.index("56 × 56")
+    assert texts[start - 1 : start + 2] == ["64", "56 × 56", "256"]
+    # The input has 3 channels, the stem 8, and so have the blocks.
+    assert svg_texts(diagram(residual(2), "volumes")).count("8") == 2
+    assert not any(re.search(r"\w…\w", text) for text in texts)
 
 
 def test_a_join_names_the_sources_of_its_inputs() -> None:

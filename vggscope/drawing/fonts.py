@@ -8,7 +8,7 @@ that it stays in its box. A picture in another font is drawn within `measured_in
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -129,6 +129,20 @@ def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
         else:
             too_many = letters
     return shortened(fits) if fits > 1 else "…"
+
+
+def fitted_list(items: Sequence[str], size: float, width: float, last: str = "") -> str:
+    """The items, and `last` after them, in a line; if it is wider than `width` points, an ellipsis replaces the end of
+    the items.
+
+    >>> fitted_list(["3×3", "64", "BN", "ReLU"], 8, 60), fitted_list(["3×3", "64", "BN", "ReLU"], 8, 90, "from conv1")
+    ('3×3, 64, BN, …', '3×3, 64, …, from conv1')
+    """
+    kept, text = list(items), ", ".join(filter(None, (*items, last)))
+    while text_width(text, size) > width and len(kept) > 1:
+        kept.pop()
+        text = ", ".join(filter(None, (*kept, "…", last)))
+    return fitted(text, size, width)
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:

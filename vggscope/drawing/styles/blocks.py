@@ -16,7 +16,7 @@ from vggscope.drawing.branches import (
     starts_branch,
 )
 from vggscope.drawing.flow import card_frame, flow, input_part
-from vggscope.drawing.fonts import fitted, text_width
+from vggscope.drawing.fonts import fitted, fitted_list, text_width
 from vggscope.drawing.layer import LayerRow
 from vggscope.drawing.look import Heat, Look, heat_of
 from vggscope.drawing.picture import Cell, Frame, Line, Part, Picture, Point, Rectangle, Shape, Text, arrow
@@ -79,11 +79,7 @@ class _Card:
 
     def fitted_spec(self, row: LayerRow, width: float) -> str:
         """The text on the right within a width: without its last layers, for which a mark stands."""
-        text, words = self.spec(row), self.own_spec(row).split(", ")
-        while text_width(text, BODY) > width and len(words) > 1:
-            words.pop()
-            text = ", ".join(filter(None, (*words, "…", self.source(row))))
-        return fitted(text, BODY, width)
+        return fitted_list(self.own_spec(row).split(", "), BODY, width, self.source(row))
 
     def row_height(self, row: LayerRow) -> float:
         return ROW + (RULE if self.rules and row.layer.report.rule else 0.0)

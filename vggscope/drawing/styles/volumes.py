@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from vggscope.drawing.feature_maps import FeatureMap, MapGroup, map_groups, skips
 from vggscope.drawing.flow import WIDTH
-from vggscope.drawing.fonts import fitted, text_width
+from vggscope.drawing.fonts import fitted, fitted_list, text_width
 from vggscope.drawing.look import Heat, Look, heat_of, kind_legend
 from vggscope.drawing.picture import Line, Link, Part, Picture, Point, Polygon, Shape, Text, arrow
 from vggscope.drawing.sheet import LINE, MARGIN, TOP, page
@@ -184,9 +184,9 @@ def _words(group: MapGroup, subject: Subject, look: Look, longest: float) -> lis
     facts = [fact for key, fact in look.facts.items() if key != "shape"] if group.layers else []
     fits = text_width(group.name, SMALL, bold=True) <= longest
     name = group.name if fits else group.name.rpartition(".")[2]
-    lines = [name, *([group.members] if group.members != group.name else [])]
-    lines += [fact.text(group.layers, subject.report) for fact in facts]
-    return [fitted(text, SMALL, longest, bold=not place) for place, text in enumerate(lines)]
+    members = [fitted_list(group.members.split(", "), SMALL, longest)] if group.members != group.name else []
+    texts = [fitted(fact.text(group.layers, subject.report), SMALL, longest) for fact in facts]
+    return [fitted(name, SMALL, longest, bold=True), *members, *texts]
 
 
 @record
@@ -207,7 +207,7 @@ class _Contents:
             row: list[_Solid] = []
             for shown in group.maps:
                 left = row[-1].right + (3 * GAP if shown.is_vector else GAP) if row else start
-                row.append(place.next(shown, scale.solid(shown), left, place.count in self.ends))
+                row.append(place.next(shown, scale.solid(shown), left, place.count in self.ends, not row))
             rows.append(row)
             wide = max(text_width(line, SMALL, bold=not number) for number, line in enumerate(lines))
             start = max(row[0].left + wide, row[-1].right) + GROUP_GAP
@@ -229,11 +229,13 @@ class _Placed:
         self._before: FeatureMap | None = None
         self._near: list[_Solid] = []
 
-    def next(self, shown: FeatureMap, size: tuple[float, float, float], left: float, is_end: bool) -> _Solid:
-        """Place a map as a solid of this size, at `left` or further right. A connection that ends there is in front of
-        all solids before.
+    def next(
+        self, shown: FeatureMap, size: tuple[float, float, float], left: float, is_end: bool, is_first: bool
+    ) -> _Solid:
+        """Place a map, maybe the first of its group, as a solid of this size, at `left` or further right. A connection
+        that ends there is in front of all solids before.
         """
-        above, below = self._texts(shown)
+        above, below = self._texts(shown, is_first)
         solid = _Solid(shown, left, size, above, below)
         least = [left]
         least += [other.text_end + GAP for other in self._near if solid.bottom(0) > other.bottom(0) + 1]
@@ -251,14 +253,17 @@ class _Placed:
         self._before, self.count = shown, self.count + 1
         return placed
 
-    def _texts(self, shown: FeatureMap) -> tuple[str, tuple[str, ...]]:
-        """The text above a map and those below it, without what the map before has too."""
+    def _texts(self, shown: FeatureMap, is_first: bool) -> tuple[str, tuple[str, ...]]:
+        """The text above a map and those below it, without what the map before has too. Where both stand below, the
+        first map of a group and one of another size have their channels in any case.
+        """
         before = self._before
         area = "" if before is not None and before.area == shown.area else shown.area
         same = before is not None and not shown.is_vector and shown.sides[0] == before.sides[0]
         channels = "" if same else f"{shown.sides[0]:,}"
         if self.areas_below:
-            return "", tuple(filter(None, (channels, area)))
+            own = "" if shown.is_vector or not (area or is_first) else f"{shown.sides[0]:,}"
+            return "", tuple(filter(None, (channels or own, area)))
         return area, (channels,) if channels else ()
 
 
