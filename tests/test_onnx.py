@@ -30,6 +30,7 @@ from tests.peak_memory import RESOLVING
 from tests.protobuf import length, varint
 from vggscope.builders.module import module
 from vggscope.builders.save import write_onnx
+from vggscope.checkpoint.formats import onnx_model
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.onnx_model import read_model
 from vggscope.errors import ModelError, ShapeError
@@ -668,6 +669,16 @@ def test_a_constant_beside_the_file_is_that_in_it_and_a_missing_one_is_unknown(t
     assert vggscope.diff(beside, ref=beside).verdict == "identical"  # one file, whatever it lacks
     os.mkfifo(tmp_path / "data")  # opening it would wait for ever
     assert vggscope.diff(within, ref=beside).verdict == "different"
+
+
+def test_no_more_of_the_constants_is_read_than_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = [constant(TensorProto.FLOAT, LARGE, name) for name in ("val_1", "val_2")]
+    nodes = [NODE("Add", ["x", "val_1"], ["u"]), NODE("Mul", ["u", "val_2"], ["y"])]
+    path = written(graph(nodes, [("N", 3, 50, 50)], tensors), tmp_path)
+    whole = [node.constants[0].text for node in vggscope.network(path).nodes]
+    assert whole[0] == whole[1] != ""
+    monkeypatch.setattr(onnx_model, "MOST_BYTES", 4 * LARGE.numel())
+    assert [node.constants[0].text for node in vggscope.network(path).nodes] == [whole[0], ""]
 
 
 def test_random_constants_and_attributes_are_compared(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ class OnnxModel:
     path: str = field(default="", compare=False)
     contents: dict[str, ConstantValue] = field(default_factory=dict, compare=False)
     _known: dict[str, tuple[int | float | bool, ...] | None] = field(default_factory=dict, compare=False)
-    _spent: list[int] = field(default_factory=list, compare=False)
+    _spent: list[int] = field(default_factory=lambda: [0], compare=False)
 
     def numbers(self, tensor: OnnxTensor) -> tuple[int | float | bool, ...] | None:
         """The values of a small tensor; None for those that are many, elsewhere, or of a type without a format."""
@@ -250,8 +250,8 @@ class OnnxModel:
         """
         count = prod(tensor.shape)
         size = tensor.stored if tensor.stored is not None else count * ELEMENT_BYTES.get(tensor.dtype, 0)
-        self._spent.append(size)
-        if sum(self._spent) > MOST_BYTES:
+        self._spent[0] += size
+        if self._spent[0] > MOST_BYTES:
             return None
         try:
             if tensor.location:
