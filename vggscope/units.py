@@ -290,9 +290,12 @@ def rule_text(size: int, kernel: int, padding: int, stride: int, dilation: int, 
 
     >>> rule_text(224, 3, 1, 1, 1, 224), rule_text(225, 2, 0, 2, 1, 112)
     ('(224-3+2*1)/1+1 = 224', '(225-2+2*0)/2+1 = 112.5 -> 112')
+    >>> rule_text(1002, 3, 0, 1000, 1, 1)
+    '(1002-3+2*0)/1000+1 = 1.999 -> 1'
     """
     reach = dilation * (kernel - 1) + 1
     window = str(kernel) if dilation == 1 else f"({dilation}*({kernel}-1)+1)"
     exact = (size - reach + 2 * padding) / stride + 1
-    value = str(result) if exact == result else f"{exact:.2f}".rstrip("0") + f" -> {result}"
+    text = f"{exact:.2f}" if round(exact, 2) % 1 else f"{exact:.6f}"  # a fraction that is cut off would not be seen
+    value = str(result) if exact == result else f"{text.rstrip('0')} -> {result}"
     return f"({size}-{window}+2*{padding})/{stride}+1 = {value}"

@@ -55,7 +55,7 @@ function fillFormula(win) {
     const [w, k, p, s] = [win.size[axis], win.kernel[axis], win.padding[axis], win.stride[axis]];
     const exact = (w - spanOfWindow(win, axis) + 2 * p) / s + 1;
     const kernel = win.dilation[axis] === 1 ? [term('k', k)] : ['(', String(win.dilation[axis]), '·(', term('k', k), ' − 1) + 1)'];
-    const rounded = exact === win.out[axis] ? '' : `${Number(fixed(exact, 2))}, rounded ${win.ceil ? 'up' : 'down'}: `;
+    const rounded = exact === win.out[axis] ? '' : `${fraction(exact)}, rounded ${win.ceil ? 'up' : 'down'}: `;
     return el('span', { class: 'line' }, '(', term('w', w), ' − ', ...kernel, ' + 2·', term('p', p), ') / ', term('s', s), ' + 1 = ', rounded, term('o', win.out[axis]), sides.length > 1 ? (axis ? ' wide' : ' high') : '');
   });
   find('#formula').replaceChildren(el('span', { class: 'line letters' }, '(', term('w', 'W'), ' − ', term('k', 'K'), ' + 2', term('p', 'P'), ') / ', term('s', 'S'), ' + 1'), ...lines);

@@ -105,7 +105,7 @@ function ruleOf(layer, shape, output) {
   const sides = [0, 1].map((axis) => {
     const [w, k, p, s, d, result] = [shape[2 + axis], window.kernel_size[axis], window.padding[axis], window.stride[axis], window.dilation[axis], output[2 + axis]];
     const exact = (w - (d * (k - 1) + 1) + 2 * p) / s + 1;
-    const value = exact === result ? String(result) : `${fixed(exact, 2).replace(/0+$/, '')} -> ${result}`;
+    const value = exact === result ? String(result) : `${fraction(exact)} -> ${result}`;
     return `(${w}-${d === 1 ? k : `(${d}*(${k}-1)+1)`}+2*${p})/${s}+1 = ${value}`;
   });
   return [...new Set(sides)].join(', ');

@@ -16,6 +16,9 @@ const evenHalf = (text, half) => (half ? text.replace(/^([-\d.]*)([13579])(?=e|$
 // Python's f"{value:.2f}" with 2 decimals.
 const fixed = (value, decimals) => evenHalf(value.toFixed(decimals), isHalf(value, decimals));
 
+// A fraction with two decimals, or with six where two would not show it: 112.5, 1.999.
+const fraction = (value) => fixed(value, Number(fixed(value, 2)) % 1 ? 2 : 6).replace(/0+$/, '');
+
 // The number that Python's f"{value:.3g}" shows.
 function significant(value) {
   const text = value.toExponential(2);
