@@ -595,3 +595,23 @@ def test_a_harmless_difference_is_checked_against_the_size_of_the_output() -> No
     found = vggscope_diff(Rows(2), ref=Rows(1), input_data=torch.zeros(1, 16))
     first = found.differences[0]
     assert (first.kind, first.ours, first.effect) == ("inserted", "unflatten", "shape")
+
+
+class Patches(nn.Module):
+    """Patches of an image as tokens, laid out by numbers."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.embed = nn.Conv2d(3, 8, side, side)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = (32 // self.side) ** 2
+        return self.head(self.embed(x).reshape(len(x), 8, count).permute(0, 2, 1).mean(1))
+
+
+def test_a_reshape_of_the_reference_that_does_not_take_our_input_is_another_shape() -> None:
+    result = compare(*(trace(Patches(side), (3, 32, 32), "x") for side in (4, 8)))
+    assert result.verdict == "different"
+    assert next(d.changes[0].attribute for d in result.differences if d.changes_output) == "kernel_size"

@@ -15,7 +15,7 @@ from vggscope.diffing.effects import (
 )
 from vggscope.diffing.result import IGNORABLE, Change, Difference
 from vggscope.diffing.wording import arguments_text, constants_text, op_text, tensors_text, value_text
-from vggscope.errors import unknown
+from vggscope.errors import ShapeError, unknown
 from vggscope.graph import INPUT, Network, Node
 from vggscope.record import record
 
@@ -265,8 +265,13 @@ def _values_change(mine: Node, other: Node) -> tuple[Change, ...]:
 
 
 def _effect_on_our_input(aligned: AlignedNetworks, mine: Node, other: Node) -> str:
+    """The effect of a layout op that is another one, on the input that ours has; the reference's may not take that."""
     (own_shape,) = aligned.ours.input_shapes(mine)
-    return effect_of_change(mine.op, other.op, own_shape, other.op.output_shape(own_shape))
+    try:
+        output = other.op.output_shape(own_shape)
+    except ShapeError:
+        return "shape"
+    return effect_of_change(mine.op, other.op, own_shape, output)
 
 
 def _mixes_batch(network: Network, node: Node) -> bool:
