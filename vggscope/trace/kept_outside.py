@@ -88,18 +88,18 @@ class _Outside:
         self.gave_sizes = False
         self._restorers: list[Callable[[], None]] = []
         self._visited: dict[int, object] = {}  # keeps ids unique while the snapshot exists
-        kinds = {kind for kind in {type(part) for part in parts_of(module)} if _is_own(kind)}
+        parts = parts_of(module)
+        kinds = {kind for kind in {type(part) for part in parts} if _is_own(kind)}
         for kind in kinds:
             self._save(kind, 0)
             self._save(sys.modules.get(kind.__module__), 0)
-        for part in parts_of(module):
-            attributes = vars(part)
+        for part in parts:
             if type(part) in kinds:
-                for value in attributes.values():
+                for value in vars(part).values():
                     if isinstance(value, _CALLABLES):
                         self._save(value, 0)
-            for hooks in ("_forward_hooks", "_forward_pre_hooks"):
-                for hook in attributes.get(hooks, {}).values():
+            if part._forward_hooks or part._forward_pre_hooks:
+                for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()):
                     self._save(hook, 0)
 
     def alive(self) -> list[Tensor]:
