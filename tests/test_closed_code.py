@@ -87,6 +87,8 @@ OPEN = {
     "order of a set": "self.a = [getattr(nn, kind)() for kind in {'ReLU', 'GELU'}]",
     "order of a set by name": "self.a = list(set(['ReLU', 'GELU']))",
     "order of a computed set": "self.a = list({kind for kind in ('ReLU', 'GELU')})",
+    "order of named keys": "keys = {'ReLU': 1}.keys(); self.a = [getattr(nn, kind)() for kind in keys & {'ReLU': 1}]",
+    "order of keys of an argument": "self.a = self.kinds({'ReLU': 1}.keys())",
     "order of keys": "self.a = [getattr(nn, kind)() for kind in {'ReLU': 1}.keys() - {'GELU': 1}.keys()]",
     "a default of Python's": "self.a = (lambda input=input: input)('width')",
     "a changed library": "nn.Conv2d = nn.Linear",

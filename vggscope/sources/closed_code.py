@@ -97,6 +97,15 @@ _OTHER_PLACE = re.compile(r"hf[-_]|hub:|local-|dir:|checkpoint_path", re.IGNOREC
 """In what timm's `create_model` is given: a repository, a folder or a file."""
 
 
+_READERS = frozenset(
+    {
+        *("list", "tuple", "dict", "sorted", "reversed", "iter", "enumerate", "zip", "map", "filter"),
+        *("len", "sum", "min", "max", "any", "all", "OrderedDict"),
+    }
+)
+"""Functions that read the items of an argument in order, and make no set of it."""
+
+
 class _More(Exception):
     """The code may depend on more than files and libraries."""
 
@@ -364,8 +373,22 @@ class _File:
                 parent = self.parents.get(node)
                 if not (isinstance(parent, ast.Compare) and isinstance(parent.ops[0], (ast.In, ast.NotIn))):
                     raise _More
-            elif isinstance(node, ast.SetComp) or _is_set_of_keys(node):
+            elif isinstance(node, ast.SetComp) or self._may_make_set(node):
                 raise _More
+
+    def _may_make_set(self, node: ast.AST) -> bool:
+        """Whether a call is of `keys` or `items`, and not for a loop or an argument: `a.keys() - b` is a set.
+
+        The order of a set differs from run to run.
+        """
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            return False
+        if node.func.attr not in ("keys", "items"):
+            return False
+        parent = self.parents.get(node)
+        if isinstance(parent, ast.Call):
+            return not (isinstance(parent.func, ast.Name) and parent.func.id in _READERS)
+        return not isinstance(parent, (ast.For, ast.comprehension, ast.Compare, ast.Starred))
 
     def _check_attribute(self, node: ast.Attribute) -> None:
         is_library = node.attr == "torch" and self._path(node) in PARENTS  # einops.layers.torch
@@ -603,14 +626,6 @@ def _is_class_of(node: ast.AST) -> bool:
 def _is_body(node: ast.AST, function: ast.FunctionDef | ast.Lambda) -> bool:
     """Whether a node is in the body of a function, not among its defaults, decorators or annotations."""
     return node is function.body or (isinstance(function.body, list) and node in function.body)
-
-
-def _is_set_of_keys(node: ast.AST) -> bool:
-    """Whether an expression is like `a.keys() - b`, a set, whose order differs from run to run."""
-    if not isinstance(node, ast.BinOp):
-        return False
-    called = [side.func for side in (node.left, node.right) if isinstance(side, ast.Call)]
-    return any(isinstance(function, ast.Attribute) and function.attr in ("keys", "items") for function in called)
 
 
 def _is_main(node: ast.stmt) -> bool:
