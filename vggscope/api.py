@@ -1660,12 +1660,11 @@ def _preserved(*models: Model, runs_fakes: bool = False) -> Iterator[None]:
     with ExitStack() as stack:
         for model in models:
             if not isinstance(model, (str, Network)):
-                from vggscope.trace.kept_outside import note_fakes, restoring_outside
+                from vggscope.trace.kept_outside import restoring_outside
                 from vggscope.trace.preserve import copy_containers, preserved
 
                 if runs_fakes:
-                    stack.enter_context(restoring_outside(model))
-                    note_fakes()
+                    stack.enter_context(restoring_outside(model, always=True))
                 stack.enter_context(preserved(model, with_data=False))
                 copy_containers(model)
         yield

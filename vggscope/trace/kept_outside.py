@@ -28,6 +28,9 @@ DEEPEST = 8
 LARGEST = 1000
 """A container with more items is data rather than a cache. It is not saved."""
 
+MOST = 20_000
+"""The most values that are looked at, which takes 30 milliseconds."""
+
 _LIBRARIES = {"torch", "torchvision", "timm", "numpy", "vggscope", *sys.stdlib_module_names} - {"__main__"}
 """Packages whose files are not saved: a forward of torchvision or timm keeps nothing in them."""
 
@@ -39,14 +42,13 @@ _WATCHED: list[_Outside] = []
 
 
 @contextmanager
-def restoring_outside(module: nn.Module) -> Iterator[None]:
+def restoring_outside(module: nn.Module, *, always: bool = False) -> Iterator[None]:
     """At the end of the block, restore what exists outside the module if a tensor of a run in the block is still alive.
 
-    So it does if forward has got sizes that stand for those of any batch: it may keep one for its next call.
-
-    Objects that are frozen by gc.freeze at the beginning of the block are no longer so at the end of a restoration.
+    So it does if forward has got sizes that stand for those of any batch, of which it may keep one for its next call,
+    and `always` if the tensors are not known.
     """
-    outside = _Outside(module)
+    outside = _Outside(module, restores=always)
     _WATCHED.append(outside)
     try:
         yield
@@ -64,28 +66,15 @@ def note_run(alive: Callable[[], Iterable[Tensor]]) -> None:
 def note_sizes() -> None:
     """Note that forward has got sizes that are no plain numbers."""
     if _WATCHED:
-        _WATCHED[-1].gave_sizes = True
-
-
-def note_fakes() -> None:
-    """Note a run of which all tensors are those of a FakeTensorMode or on the meta device."""
-    note_run(_fakes)
-
-
-def _fakes() -> list[Tensor]:
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    from vggscope.trace.tensors import plain_kinds
-
-    return [v for v in gc.get_objects() if type(v) is FakeTensor or (type(v) in plain_kinds() and v.is_meta)]
+        _WATCHED[-1].restores = True
 
 
 class _Outside:
     """What the files and classes of a module's parts hold before it runs, and the tensors of its runs."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, restores: bool) -> None:
         self.runs: list[Callable[[], Iterable[Tensor]]] = []
-        self.gave_sizes = False
+        self.restores = restores
         self._restorers: list[Callable[[], None]] = []
         self._visited: dict[int, object] = {}  # keeps ids unique while the snapshot exists
         parts = parts_of(module)
@@ -110,7 +99,7 @@ class _Outside:
         """Restore what was saved, and clear other caches of functions, if they hold tensors of the runs."""
         if self.alive():
             gc.collect()  # of new objects alone, where the others are frozen
-        if not (self.gave_sizes or self.alive()):
+        if not (self.restores or self.alive()):
             return
         for restore in self._restorers:
             with suppress(Exception):  # the user's own classes may refuse it
@@ -118,10 +107,11 @@ class _Outside:
         if tensors := self.alive():
             gc.unfreeze()  # a search passes over frozen objects
             _clear_caches(tensors)
+            gc.freeze()
 
     def _save(self, value: Any, depth: int) -> None:
         """Save what a value holds, and what leads on from it."""
-        if depth > DEEPEST or id(value) in self._visited:
+        if depth > DEEPEST or id(value) in self._visited or len(self._visited) >= MOST:
             return
         self._visited[id(value)] = value
         with suppress(Exception):  # the user's own classes may refuse to be read
