@@ -928,7 +928,7 @@ def measure(
     steps = _requests(step_measured(config, on_gpu=measured is not None), batch)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
-    with _preserved(model, runs_fakes=True), step(f"measuring a step of {runnable.name}"):
+    with _preserved(model, runs_fakes=measured is None), step(f"measuring a step of {runnable.name}"):
         return run(runnable, _module_factory(model, input_size, model_options), size, config, measured)
 
 
