@@ -69,6 +69,12 @@ def note_sizes() -> None:
         _WATCHED[-1].restores = True
 
 
+def restore_outside() -> None:
+    """Restore what the runs before have changed: a step on other tensors may not meet a table of theirs."""
+    if _WATCHED:
+        _WATCHED[-1].restore()
+
+
 class _Outside:
     """What the files and classes of a module's parts hold before it runs, and the tensors of its runs."""
 

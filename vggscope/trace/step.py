@@ -35,7 +35,7 @@ from vggscope.trace.gpu_kernels import gpu_kernel
 from vggscope.trace.gradient_layouts import contiguous
 from vggscope.trace.gradient_sums import is_gradient_sum_in_place, unshared
 from vggscope.trace.inputs import CallInputs
-from vggscope.trace.kept_outside import note_run
+from vggscope.trace.kept_outside import note_run, restore_outside
 from vggscope.trace.parts import tensors_of
 from vggscope.trace.preserve import copy_containers, preserved, stored_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
@@ -224,6 +224,7 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
     """Return the storages of one step. Raises what the model's code raises."""
     import torch
 
+    restore_outside()
     operators = None if has_data else DatalessOperators(module)
     with (
         preserved(module, with_data=has_data),
