@@ -610,6 +610,13 @@ def required_arguments(module: nn.Module) -> list[inspect.Parameter]:
     return [p for p in _parameters(module) if p.default is p.empty and p.kind not in variable]
 
 
+def takes_positions(module: nn.Module) -> bool:
+    """Return whether forward takes an argument by position; True if its arguments are not known."""
+    keywords = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    parameters = _parameters(module)
+    return not parameters or any(p.kind not in keywords for p in parameters)
+
+
 def _candidate_sizes(module: nn.Module, layer: Reader | None) -> Iterator[InputSize]:
     from torch import nn
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from inspect import Parameter, signature
 from itertools import chain
 from threading import RLock
 from types import MappingProxyType
@@ -41,6 +40,7 @@ from vggscope.trace.inputs import (
     required_arguments,
     specified,
     takes_images,
+    takes_positions,
 )
 from vggscope.trace.kept_outside import restoring_outside
 from vggscope.trace.other_forms import KEYWORDS_REMEDY, NESTED_REMEDY, argument_form, other_form, runs_with_numbers
@@ -428,19 +428,10 @@ def _size_hint(module: nn.Module, given: Shape) -> str:
 
 def _argument_hint(module: nn.Module, result: Run) -> str:
     """Return forward's signature, and options that pass tensors as its arguments."""
-    shown = forward_signature(module)
-    known = argument_form(result, shown, next(iter(candidates(module)), CallInputs()))
-    nested = NESTED_REMEDY if _takes_positions(module) else KEYWORDS_REMEDY
-    return known or f"it takes {shown}: {_each_argument(module) or nested}"
-
-
-def _takes_positions(module: nn.Module) -> bool:
-    """Whether forward takes an argument by position; True if that is not known."""
-    try:
-        kinds = {parameter.kind for parameter in signature(module.forward).parameters.values()}
-    except (TypeError, ValueError):
-        return True
-    return not kinds <= {Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD}
+    signature = forward_signature(module)
+    known = argument_form(result, signature, next(iter(candidates(module)), CallInputs()))
+    nested = NESTED_REMEDY if takes_positions(module) else KEYWORDS_REMEDY
+    return known or f"it takes {signature}: {_each_argument(module) or nested}"
 
 
 def _mixes_batch(network: Network) -> bool:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 LIST_LENGTHS = (2, 3, 1, 4)
 """Lengths of the lists to try, the likeliest first."""
 
+NESTED_REMEDY = "give it as input_data, or name a function that returns (module, (argument,))"
+"""How to give an argument that is no tensor."""
+
 KEYWORDS_REMEDY = (
     "give input_data in Python, a dict by keyword, or name a function that returns (module, {keyword: tensor})"
 )
-NESTED_REMEDY = "give it as input_data, or name a function that returns (module, (argument,))"
-"""How to give an argument that is no tensor."""
+"""How to give arguments that forward takes by keyword alone."""
 
 MOST_KEYS = 16
 """The most keys of a dict to look for."""
