@@ -359,6 +359,17 @@ def test_a_cache_in_a_library_is_cleared(monkeypatch: pytest.MonkeyPatch) -> Non
     assert net(torch.rand(2, 3, SIZE, SIZE)).isfinite().all()
 
 
+MANY_NUMBERS = [list(range(10_000 + n, 10_900 + n)) for n in range(30)]
+
+
+def test_numbers_beside_a_table_are_not_counted() -> None:
+    assert sum(map(len, MANY_NUMBERS)) > kept_outside.MOST
+    known: dict[int, Tensor] = {}
+    net = Keeps(lambda n, numbers=MANY_NUMBERS, known=known: known.setdefault(n, made(n)))
+    network_of(net, "net", (3, SIZE, SIZE))
+    assert not known
+
+
 def test_a_thread_keeps_the_place_of_its_tables() -> None:
     net, of_thread = Keeps(in_thread), vars(OF_THREAD)
     for _ in range(2):

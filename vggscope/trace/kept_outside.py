@@ -37,6 +37,9 @@ _LIBRARIES = {"torch", "torchvision", "timm", "numpy", "vggscope", *sys.stdlib_m
 _CACHED = type(lru_cache(print))
 _CALLABLES = (FunctionType, MethodType, partial, _CACHED)
 
+_PLAIN = (str, bytes, int, float, complex, type(None))
+"""Types whose values hold nothing that could change, and do not count among the MOST."""
+
 _WATCHED: list[_Outside] = []
 """Those of the blocks of `restoring_outside` that are running, of which the last counts."""
 
@@ -117,7 +120,9 @@ class _Outside:
 
     def _save(self, value: Any, depth: int) -> None:
         """Save what a value holds, and what leads on from it."""
-        if depth > DEEPEST or id(value) in self._visited or len(self._visited) >= MOST:
+        if isinstance(value, _PLAIN) or id(value) in self._visited:
+            return
+        if depth > DEEPEST or len(self._visited) >= MOST:
             return
         self._visited[id(value)] = value
         with suppress(Exception):  # the user's own classes may refuse to be read
